@@ -1,0 +1,9 @@
+//! The bodies that follow [`EventPrefix`](crate::header::EventPrefix), by kind.
+
+mod network;
+mod path;
+mod process;
+
+pub use network::NetworkBody;
+pub use path::{PathBody, PathSource};
+pub use process::ProcessBody;

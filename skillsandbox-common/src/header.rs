@@ -1,0 +1,155 @@
+//! The part that every event starts with: what happened, when, to whom, and what was decided.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Version of the event layout. A reader refuses events of another version.
+pub const EVENT_VERSION: u8 = 1;
+
+/// Length of `comm`, `TASK_COMM_LEN` in `include/linux/sched.h`.
+pub const COMM_LEN: usize = 16;
+
+/// First bytes of every event. Integers in the machine's byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct EventHeader {
+    /// [`EVENT_VERSION`].
+    pub version: u8,
+    /// [`Kind`] as a number.
+    pub kind: u8,
+    /// [`Verdict`] as a number.
+    pub verdict: u8,
+    /// [`Reason`] as a number.
+    pub reason: u8,
+    /// Bytes of the whole event, header included.
+    pub length: u32,
+    /// Nanoseconds since boot, time asleep included (`CLOCK_BOOTTIME`).
+    pub time_ns: u64,
+}
+
+/// Who did it. Follows the header in every event.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Actor {
+    /// Number of this record in its sandbox, from 1. A hole is a dropped record, and counted.
+    pub sequence: u64,
+    /// Thread id in the initial PID namespace (the kernel's `pid`).
+    pub pid: u32,
+    /// Process id in the initial PID namespace (the kernel's `tgid`).
+    pub tgid: u32,
+    /// Process id of the parent.
+    pub ppid: u32,
+    /// Real user id in the initial user namespace.
+    pub uid: u32,
+    /// Real group id in the initial user namespace.
+    pub gid: u32,
+    /// Rule that decided, an index into the compiled policy's rules plus one; 0 when none did.
+    pub rule: u32,
+    /// Name of the thread, NUL-padded.
+    pub comm: [u8; COMM_LEN],
+}
+
+/// Header and actor: the fixed part of every event, one cache line.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct EventPrefix {
+    /// What happened.
+    pub header: EventHeader,
+    /// Who did it.
+    pub actor: Actor,
+}
+
+const _: () = {
+    assert!(size_of::<EventHeader>() == 16);
+    assert!(size_of::<Actor>() == 48);
+    assert!(size_of::<EventPrefix>() == 64);
+};
+
+/// A `u8` code that both sides share. An unknown number from a newer program stays a number:
+/// `from_code` answers `None`, nothing is transmuted.
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $code:literal $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$variant_doc])* $variant = $code,)* }
+
+        impl $name {
+            /// Every code, in ascending order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The code of this number, or `None` for one that this version does not know.
+            #[must_use]
+            pub const fn from_code(code: u8) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
+            }
+
+            /// The name used in every output.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// What was done.
+    Kind {
+        /// A file was opened.
+        Open = 1 "open",
+        /// A program was executed.
+        Exec = 2 "exec",
+        /// A socket was connected.
+        Connect = 3 "connect",
+        /// A datagram was sent to an address that its socket is not connected to.
+        Sendmsg = 4 "sendmsg",
+        /// A process was made.
+        Fork = 5 "fork",
+        /// A process ended.
+        Exit = 6 "exit",
+    }
+}
+
+codes! {
+    /// What was decided.
+    Verdict {
+        /// The access went on to the kernel's other checks.
+        Allow = 0 "allow",
+        /// The access was refused.
+        Deny = 1 "deny",
+    }
+}
+
+codes! {
+    /// Why.
+    Reason {
+        /// A rule of the manifest allows it.
+        Rule = 0 "rule",
+        /// No rule allows it.
+        NoRule = 1 "no_rule",
+        /// A rule of the manifest denies it.
+        DenyRule = 2 "deny_rule",
+        /// A rule covers the path or address, but not this access, port or protocol.
+        NotGranted = 3 "not_granted",
+        /// The sandbox has no policy yet, or no longer.
+        NoPolicy = 4 "no_policy",
+        /// The path is longer than `PATH_MAX`.
+        PathTooLong = 5 "path_too_long",
+        /// The kernel could not name the file.
+        PathUnreadable = 6 "path_unreadable",
+        /// The file has been deleted, so its name is no longer its own.
+        PathDeleted = 7 "path_deleted",
+        /// The object has no path: it lives in a file system without names.
+        NoPath = 8 "no_path",
+        /// There was no memory for the decision.
+        NoScratch = 9 "no_scratch",
+        /// The record could not be kept and the policy says to deny then (`audit.on_overflow`).
+        Overflow = 10 "overflow",
+        /// The socket address is of a family or form that the rules cannot express.
+        AddressFamily = 11 "address_family",
+        /// Another layer of the kernel refused; `result` is its error.
+        Refused = 12 "refused",
+        /// Nothing to decide: the record of a fact (fork, exit, a call seen by a tracepoint).
+        Observed = 13 "observed",
+    }
+}

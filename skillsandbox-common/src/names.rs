@@ -1,0 +1,61 @@
+//! Names of programs and maps, as the kernel shows them: at most 15 bytes (`BPF_OBJ_NAME_LEN`).
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// `lsm_cgroup` on the named LSM hook, Linux 6.0.
+    LsmCgroup(&'static str),
+    /// A `cgroup/…` socket address hook: `connect4`, `sendmsg6`, …, Linux 4.17 and 4.18.
+    SocketAddress(&'static str),
+    /// A raw tracepoint, Linux 4.17.
+    RawTracepoint(&'static str),
+}
+
+/// A program of the ELF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Name of the function, and of the program in the kernel.
+    pub name: &'static str,
+    /// Where it is attached.
+    pub hook: Hook,
+}
+
+const fn program(name: &'static str, hook: Hook) -> Program {
+    assert!(name.len() <= 15);
+    Program { name, hook }
+}
+
+/// Every program of the ELF; a test holds the two equal.
+pub const PROGRAMS: &[Program] = &[
+    program("connect4", Hook::SocketAddress("connect4")),
+    program("connect6", Hook::SocketAddress("connect6")),
+    program("sendmsg4", Hook::SocketAddress("sendmsg4")),
+    program("sendmsg6", Hook::SocketAddress("sendmsg6")),
+    program("file_open", Hook::LsmCgroup("file_open")),
+    program("bprm_check", Hook::LsmCgroup("bprm_check_security")),
+    program("trace_call", Hook::RawTracepoint("sys_exit")),
+    program("trace_exec", Hook::RawTracepoint("sched_process_exec")),
+    program("trace_fork", Hook::RawTracepoint("sched_process_fork")),
+    program("trace_exit", Hook::RawTracepoint("sched_process_exit")),
+];
+
+/// Slot → [`SlotConfig`](crate::slot::SlotConfig).
+pub const MAP_SLOTS: &str = "SLOTS";
+/// Slot → [`SlotCounters`](crate::slot::SlotCounters).
+pub const MAP_COUNTERS: &str = "COUNTERS";
+/// Slot → path prefix → [`FileRule`](crate::rule::FileRule).
+pub const MAP_FILE_RULES: &str = "FILE_RULES";
+/// Slot and last path component → [`FileRule`](crate::rule::FileRule).
+pub const MAP_NAME_RULES: &str = "NAME_RULES";
+/// Slot → address prefix → [`NetworkRule`](crate::rule::NetworkRule).
+pub const MAP_NETWORK_RULES: &str = "NETWORK_RULES";
+/// Slot → ring of allowed accesses and process events.
+pub const MAP_EVENTS: &str = "EVENTS";
+/// Slot → ring of denied accesses.
+pub const MAP_DENIALS: &str = "DENIALS";
+/// Task → memory for one decision.
+pub const MAP_SCRATCH: &str = "SCRATCH";
+/// Cgroup a program is attached to → slot.
+pub const MAP_CGROUP_SLOT: &str = "CGROUP_SLOT";
+/// Cgroup id → slot, for tracepoints, which have no cgroup of their own.
+pub const MAP_TRACED: &str = "TRACED";

@@ -1,0 +1,60 @@
+//! State of one sandbox in the maps. A slot is an index into every per-sandbox map; slot 0 is
+//! never a sandbox: a cgroup whose storage still reads 0 denies everything.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Slots, number 0 included: most sandboxes on one host plus one.
+pub const SLOTS: u32 = 1024 + 1;
+
+/// [`SlotConfig::state`] of a slot whose rules are complete.
+pub const STATE_ENFORCING: u32 = 1;
+
+/// [`SlotConfig::flags`]: rules on the last component of a path exist.
+pub const FLAG_NAMES: u32 = 1;
+/// [`SlotConfig::flags`]: an access that cannot be recorded is denied.
+pub const FLAG_OVERFLOW_DENY: u32 = 2;
+/// [`SlotConfig::flags`]: `open` and `exec` are recorded by tracepoints, for want of BPF LSM.
+pub const FLAG_TRACE_CALLS: u32 = 4;
+
+/// What userspace says of a slot; programs only read it.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+pub struct SlotConfig {
+    /// [`STATE_ENFORCING`], or 0: everything is denied.
+    pub state: u32,
+    /// Bits `FLAG_*`.
+    pub flags: u32,
+}
+
+/// What the programs count; userspace only reads it. Each number only grows.
+///
+/// `records = accesses + process events`, and each record was either put on a ring or counted
+/// as dropped.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+pub struct SlotCounters {
+    /// Records begun: the last sequence number given out.
+    pub records: u64,
+    /// Of these, forks and exits.
+    pub processes: u64,
+    /// Of these, denied accesses.
+    pub denied: u64,
+    /// Allowed accesses that found the ring full.
+    pub dropped_allowed: u64,
+    /// Denied accesses that found the ring of denials full.
+    pub dropped_denied: u64,
+    /// Forks and exits that found the ring full.
+    pub dropped_processes: u64,
+}
+
+impl SlotCounters {
+    /// Accesses decided on.
+    #[must_use]
+    pub const fn decisions(&self) -> u64 {
+        self.records.saturating_sub(self.processes)
+    }
+}

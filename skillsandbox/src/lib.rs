@@ -1,0 +1,11 @@
+//! SkillSandbox: a kernel-level monitor and sandbox for the code that AI agents run.
+//!
+//! Modules depend on each other in one direction only; `ARCHITECTURE.md` has the picture.
+
+pub mod audit;
+pub mod cli;
+pub mod isolate;
+pub mod kernel;
+pub mod manifest;
+pub mod policy;
+pub mod supervise;

@@ -1,0 +1,5 @@
+//! The `skillsandbox` command.
+
+fn main() -> std::process::ExitCode {
+    skillsandbox::cli::main()
+}
