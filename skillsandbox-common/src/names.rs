@@ -40,7 +40,7 @@ pub const PROGRAMS: &[Program] = &[
 ];
 
 /// Slot → [`SlotConfig`](crate::slot::SlotConfig).
-pub const MAP_SLOTS: &str = "SLOTS";
+pub const MAP_CONFIG: &str = "CONFIG";
 /// Slot → [`SlotCounters`](crate::slot::SlotCounters).
 pub const MAP_COUNTERS: &str = "COUNTERS";
 /// Slot → path prefix → [`FileRule`](crate::rule::FileRule).

@@ -1,0 +1,124 @@
+//! Puts an event on a ring of its sandbox, and keeps the accounts.
+
+use core::{
+    ffi::c_void,
+    intrinsics::{AtomicOrdering, atomic_xadd},
+};
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
+    helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query},
+};
+use skillsandbox_common::{
+    header::{EventPrefix, Reason, Verdict},
+    slot::{FLAG_OVERFLOW_DENY, SlotCounters},
+};
+
+use crate::maps::{COUNTERS, DENIALS, EVENTS, pointer};
+
+/// The fill of a ring is looked at once in this many events; a power of two.
+const WAKE_EVERY: u64 = 16;
+
+#[inline(always)]
+fn add(counter: *mut u64) -> u64 {
+    // SAFETY: `counter` points into a map value, which stays valid while the program runs, and
+    // every access of the programs to it is atomic.
+    // The target claims no atomics, so `AtomicU64` has no `fetch_add`; the instruction exists
+    // since Linux 5.12 (`BPF_ATOMIC | BPF_ADD | BPF_FETCH`).
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) + 1 }
+}
+
+/// Records an access and answers the verdict that stands: an allowance that cannot be recorded
+/// becomes a denial where `flags` has `FLAG_OVERFLOW_DENY`.
+///
+/// # Safety
+/// `event` must point to `length` initialised bytes that begin with a filled `EventPrefix`.
+#[inline(always)]
+pub unsafe fn access(slot: u32, flags: u32, event: *mut EventPrefix, length: u64) -> Verdict {
+    let Some(counters) = COUNTERS.get_ptr_mut(slot) else {
+        return Verdict::Deny;
+    };
+    // SAFETY: the caller vouches for `event`; `counters` is a map value.
+    unsafe {
+        let sequence = add(&raw mut (*counters).records);
+        (*event).actor.sequence = sequence;
+        if (*event).header.verdict == Verdict::Allow as u8 {
+            if put_event(slot, sequence, event, length) {
+                return Verdict::Allow;
+            }
+            if flags & FLAG_OVERFLOW_DENY == 0 {
+                add(&raw mut (*counters).dropped_allowed);
+                return Verdict::Allow;
+            }
+            (*event).header.verdict = Verdict::Deny as u8;
+            (*event).header.reason = Reason::Overflow as u8;
+        }
+        put_denial(slot, counters, event, length);
+    }
+    Verdict::Deny
+}
+
+/// Records a fork, an exec or an exit: nothing is decided on it.
+///
+/// # Safety
+/// As for [`access`].
+#[inline(always)]
+pub unsafe fn fact(slot: u32, event: *mut EventPrefix, length: u64) {
+    let Some(counters) = COUNTERS.get_ptr_mut(slot) else {
+        return;
+    };
+    // SAFETY: as in `access`.
+    unsafe {
+        let sequence = add(&raw mut (*counters).records);
+        (*event).actor.sequence = sequence;
+        add(&raw mut (*counters).processes);
+        if !put_event(slot, sequence, event, length) {
+            add(&raw mut (*counters).dropped_processes);
+        }
+    }
+}
+
+/// Puts an event on the ring of allowed accesses. The reader looks at its rings on a timer; it
+/// is woken only when this one is half full, because a wake-up costs more than the event.
+#[inline(always)]
+unsafe fn put_event(slot: u32, sequence: u64, event: *mut EventPrefix, length: u64) -> bool {
+    let Some(ring) = EVENTS.get(slot).map(pointer) else {
+        return false;
+    };
+    let mut wake = u64::from(BPF_RB_NO_WAKEUP);
+    if sequence & (WAKE_EVERY - 1) == 0 {
+        // SAFETY: `ring` is a ring buffer.
+        let (filled, size) = unsafe {
+            (
+                bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)),
+                bpf_ringbuf_query(ring, u64::from(BPF_RB_RING_SIZE)),
+            )
+        };
+        if filled > size / 2 {
+            wake = u64::from(BPF_RB_FORCE_WAKEUP);
+        }
+    }
+    // SAFETY: the caller vouches for `length` bytes at `event`.
+    unsafe { output(ring, event, length, wake) }
+}
+
+#[inline(always)]
+unsafe fn put_denial(slot: u32, counters: *mut SlotCounters, event: *mut EventPrefix, length: u64) {
+    // SAFETY: `counters` is a map value; the caller vouches for `event`.
+    unsafe {
+        add(&raw mut (*counters).denied);
+        let kept = match DENIALS.get(slot).map(pointer) {
+            Some(ring) => output(ring, event, length, u64::from(BPF_RB_FORCE_WAKEUP)),
+            None => false,
+        };
+        if !kept {
+            add(&raw mut (*counters).dropped_denied);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn output(ring: *mut c_void, event: *mut EventPrefix, length: u64, flags: u64) -> bool {
+    // SAFETY: the caller vouches for `length` bytes at `event`; the helper copies them.
+    unsafe { bpf_ringbuf_output(ring, event.cast(), length, flags) == 0 }
+}

@@ -1,0 +1,120 @@
+//! The maps. Their names are those of `skillsandbox_common::names`.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, bpf_map_type},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, RingBuf},
+    macros::btf_map,
+};
+use skillsandbox_common::{
+    rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN},
+    slot::{SLOTS, SlotConfig, SlotCounters},
+};
+
+use crate::scratch::Scratch;
+
+/// Slot and last component of a path, padded with NUL.
+#[repr(C)]
+pub struct NameKey {
+    /// Slot.
+    pub slot: u32,
+    /// Name.
+    pub name: [u8; PATH_KEY_LEN],
+}
+
+/// Entries of one sandbox's path rules: two for each path of a manifest.
+pub const FILE_RULES_MAX: usize = 16_384;
+/// Entries of one sandbox's address rules.
+pub const NETWORK_RULES_MAX: usize = 65_536;
+/// Rules on last components, over all sandboxes.
+const NAME_RULES_MAX: usize = 16_384;
+/// Size of an inner ring in the object; the rings of a sandbox have their own.
+const RING_BYTES: usize = 4096;
+
+type FileRules = LpmTrie<[u8; PATH_KEY_LEN], FileRule, FILE_RULES_MAX>;
+type NetworkRules = LpmTrie<[u8; ADDRESS_KEY_LEN], NetworkRule, NETWORK_RULES_MAX>;
+type Ring = RingBuf<u8, RING_BYTES>;
+
+#[btf_map]
+pub static CONFIG: Array<SlotConfig, { SLOTS as usize }> = Array::new();
+#[btf_map]
+pub static COUNTERS: Array<SlotCounters, { SLOTS as usize }> = Array::new();
+#[btf_map]
+pub static FILE_RULES: ArrayOfMaps<FileRules, { SLOTS as usize }> = ArrayOfMaps::new();
+#[btf_map]
+pub static NAME_RULES: HashMap<NameKey, FileRule, NAME_RULES_MAX, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+#[btf_map]
+pub static NETWORK_RULES: ArrayOfMaps<NetworkRules, { SLOTS as usize }> = ArrayOfMaps::new();
+#[btf_map]
+pub static EVENTS: ArrayOfMaps<Ring, { SLOTS as usize }> = ArrayOfMaps::new();
+#[btf_map]
+pub static DENIALS: ArrayOfMaps<Ring, { SLOTS as usize }> = ArrayOfMaps::new();
+#[btf_map]
+pub static TRACED: HashMap<u64, u32, { SLOTS as usize }> = HashMap::new();
+#[btf_map]
+pub static SCRATCH: TaskStorage<Scratch> = TaskStorage::new();
+#[btf_map]
+pub static CGROUP_SLOT: SharedCgroupStorage<u32> = SharedCgroupStorage::new();
+
+/// Declares a map whose kind `aya-ebpf` has no type for, in the shape that its loader reads.
+macro_rules! storage_map {
+    ($(#[$doc:meta])* $name:ident, $kind:expr, $key:ty, $flags:expr) => {
+        $(#[$doc])*
+        #[repr(C)]
+        pub struct $name<T> {
+            r#type: *const [i32; $kind as usize],
+            key: *const $key,
+            value: *const T,
+            max_entries: *const [i32; 0],
+            map_flags: *const [i32; $flags as usize],
+        }
+
+        // SAFETY: the fields are placeholders that the loader reads from BTF; nothing
+        // dereferences them.
+        unsafe impl<T> Sync for $name<T> {}
+
+        impl<T> $name<T> {
+            /// The definition that the loader turns into a map.
+            pub const fn new() -> Self {
+                Self {
+                    r#type: core::ptr::null(),
+                    key: core::ptr::null(),
+                    value: core::ptr::null(),
+                    max_entries: core::ptr::null(),
+                    map_flags: core::ptr::null(),
+                }
+            }
+
+            /// The map, as helpers take it.
+            #[inline(always)]
+            pub fn as_ptr(&self) -> *mut c_void {
+                core::ptr::from_ref(self).cast_mut().cast()
+            }
+        }
+    };
+}
+
+storage_map!(
+    /// One value per task, made on first use (Linux 5.11).
+    TaskStorage,
+    bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE,
+    i32,
+    BPF_F_NO_PREALLOC
+);
+storage_map!(
+    /// One value per cgroup that a program is attached to, shared by all its programs whatever
+    /// their attach type: that is what a key of only the cgroup's id means (Linux 5.9,
+    /// `Documentation/bpf/map_cgroup_storage.rst`). One update arms every hook at once.
+    SharedCgroupStorage,
+    bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED,
+    u64,
+    0
+);
+
+/// The address of a map, as helpers take it.
+#[inline(always)]
+pub fn pointer<M>(map: &M) -> *mut c_void {
+    core::ptr::from_ref(map).cast_mut().cast()
+}

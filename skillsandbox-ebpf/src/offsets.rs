@@ -1,0 +1,53 @@
+//! Offsets of kernel structure members, which differ between kernels.
+//!
+//! rustc emits no CO-RE relocations. The loader reads the offsets from the running kernel's BTF
+//! and writes them here before it loads the object; the frozen `.rodata` makes each a constant
+//! for the verifier.
+
+/// Never a real offset: a program that reads it is refused by the verifier or reads nothing.
+const UNSET: u64 = 0xffff;
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $name:ident => $getter:ident,)*) => {
+        $(
+            $(#[$doc])*
+            #[unsafe(no_mangle)]
+            static $name: u64 = UNSET;
+
+            $(#[$doc])*
+            #[inline(always)]
+            pub fn $getter() -> usize {
+                // SAFETY: reads a static; volatile so that the compiler does not fold `UNSET`,
+                // which the loader replaces.
+                unsafe { core::ptr::read_volatile(&raw const $name) as usize }
+            }
+        )*
+    };
+}
+
+offsets! {
+    /// `struct file.f_path`
+    FILE_F_PATH => file_f_path,
+    /// `struct file.f_flags`
+    FILE_F_FLAGS => file_f_flags,
+    /// `struct path.dentry`
+    PATH_DENTRY => path_dentry,
+    /// `struct dentry.d_hash.pprev`
+    DENTRY_D_HASH_PPREV => dentry_d_hash_pprev,
+    /// `struct dentry.d_parent`
+    DENTRY_D_PARENT => dentry_d_parent,
+    /// `struct dentry.d_name.name`
+    DENTRY_D_NAME_NAME => dentry_d_name_name,
+    /// `struct linux_binprm.file`
+    BINPRM_FILE => binprm_file,
+    /// `struct linux_binprm.filename`
+    BINPRM_FILENAME => binprm_filename,
+    /// `struct task_struct.pid`
+    TASK_PID => task_pid,
+    /// `struct task_struct.tgid`
+    TASK_TGID => task_tgid,
+    /// `struct task_struct.real_parent`
+    TASK_REAL_PARENT => task_real_parent,
+    /// `struct task_struct.exit_code`
+    TASK_EXIT_CODE => task_exit_code,
+}

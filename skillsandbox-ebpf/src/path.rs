@@ -1,0 +1,253 @@
+//! Decisions on a file that the kernel has resolved.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_d_path, bpf_map_lookup_elem, bpf_probe_read_kernel_str};
+use skillsandbox_common::{
+    PATH_MAX,
+    event::{PathBody, PathSource},
+    header::{EventPrefix, Kind, Reason, Verdict},
+    rule::{Access, Decision, FileRule, PATH_KEY_LEN},
+    slot::FLAG_NAMES,
+};
+
+use crate::{
+    actor, emit,
+    maps::{FILE_RULES, NAME_RULES, pointer},
+    offsets,
+    scratch::{self, PathEvent, Scratch},
+    slot,
+};
+
+/// Bytes of an event before its path.
+const FIXED: u64 = (size_of::<EventPrefix>() + size_of::<PathBody>()) as u64;
+
+/// `O_TRUNC`, `O_TMPFILE`'s own bit and the kernel's mark of an open for `execve`
+/// (`include/uapi/asm-generic/fcntl.h`, `__FMODE_EXEC` in `include/linux/fs.h`).
+const O_ACCMODE: u32 = 3;
+const O_RDONLY: u32 = 0;
+const O_WRONLY: u32 = 1;
+const O_TRUNC: u32 = 0o1000;
+const O_TMPFILE: u32 = 0o2000_0000;
+const FMODE_EXEC: u32 = 0x20;
+
+const ENAMETOOLONG: i64 = 36;
+
+/// A kernel `struct file`, by address.
+pub type File = *const u8;
+
+/// Decides on `file`, records it, and answers the verdict.
+///
+/// # Safety
+/// `file` must be a `struct file` that the verifier trusts: an argument of the hook, or a
+/// member of one.
+#[inline(always)]
+pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
+    let slot = slot::attached();
+    let Some(scratch) = scratch::current() else {
+        // Without memory there is nothing to put on a ring either: count, and deny.
+        let mut event = core::mem::MaybeUninit::<EventPrefix>::zeroed();
+        let length = size_of::<EventPrefix>() as u32;
+        // SAFETY: the event lies on this program's stack and is initialised.
+        unsafe {
+            actor::fill(
+                event.as_mut_ptr(),
+                kind,
+                Decision::deny(Reason::NoScratch, 0),
+                length,
+            );
+            return emit::access(slot, 0, event.as_mut_ptr(), u64::from(length));
+        }
+    };
+    // SAFETY: the verifier holds the caller to `file`'s type; offsets are those of this kernel.
+    unsafe {
+        let flags = file
+            .add(offsets::file_f_flags())
+            .cast::<u32>()
+            .read_volatile();
+        let access = if matches!(kind, Kind::Exec) {
+            Access::EXEC
+        } else {
+            access_of(flags)
+        };
+        let event = &raw mut (*scratch).event;
+        let path = file.add(offsets::file_f_path());
+        let length = bpf_d_path(
+            path.cast_mut().cast(),
+            (&raw mut (*event).path).cast(),
+            PATH_MAX as u32,
+        );
+
+        let config = slot::enforcing(slot);
+        let (decision, path_bytes) = if length <= 0 || length > PATH_MAX as i64 {
+            let reason = if length == -ENAMETOOLONG {
+                Reason::PathTooLong
+            } else {
+                Reason::PathUnreadable
+            };
+            (Decision::deny(reason, 0), 0)
+        } else if let Some(config) = config {
+            let decision = named(
+                scratch,
+                slot,
+                config.flags,
+                path,
+                flags,
+                access,
+                length as u64,
+            );
+            (decision, length as u64 - 1)
+        } else {
+            (Decision::deny(Reason::NoPolicy, 0), length as u64 - 1)
+        };
+
+        (*event).body = PathBody {
+            access,
+            source: PathSource::Resolved as u16,
+            open_flags: flags,
+            directory: 0,
+            result: 0,
+        };
+        let total = FIXED + (path_bytes & (PATH_MAX as u64 - 1));
+        let prefix = &raw mut (*event).prefix;
+        actor::fill(prefix, kind, decision, total as u32);
+        let slot_flags = match config {
+            Some(config) => config.flags,
+            None => 0,
+        };
+        emit::access(slot, slot_flags, prefix, total)
+    }
+}
+
+/// The access that an open with these `f_flags` is.
+#[inline(always)]
+fn access_of(flags: u32) -> u16 {
+    if flags & FMODE_EXEC != 0 {
+        return Access::EXEC;
+    }
+    let mode = match flags & O_ACCMODE {
+        O_RDONLY => Access::READ,
+        O_WRONLY => Access::WRITE,
+        // `O_RDWR`, and 3, which only drivers give a meaning to.
+        _ => Access::READ | Access::WRITE,
+    };
+    if flags & O_TRUNC != 0 {
+        mode | Access::WRITE
+    } else {
+        mode
+    }
+}
+
+/// The decision on a file whose path is in the scratch memory. `length` counts its NUL.
+#[inline(always)]
+unsafe fn named(
+    scratch: *mut Scratch,
+    slot: u32,
+    slot_flags: u32,
+    path: *const u8,
+    open_flags: u32,
+    access: u16,
+    length: u64,
+) -> Decision {
+    // SAFETY: `path` is the `struct path` inside a trusted `struct file`; its dentry is never
+    // NULL and the verifier follows the members by their BTF types.
+    unsafe {
+        let dentry = path
+            .add(offsets::path_dentry())
+            .cast::<*const u8>()
+            .read_volatile();
+        // `d_unlinked()`, `include/linux/dcache.h`. A deleted file keeps a name that may be
+        // another's by now. The fresh nameless file of `O_TMPFILE` is its folder's.
+        let hashed = dentry
+            .add(offsets::dentry_d_hash_pprev())
+            .cast::<u64>()
+            .read_volatile()
+            != 0;
+        let parent = dentry
+            .add(offsets::dentry_d_parent())
+            .cast::<*const u8>()
+            .read_volatile();
+        let absolute = (*scratch).event.path[0] == b'/';
+        if !hashed && parent != dentry && open_flags & O_TMPFILE == 0 {
+            return Decision::deny(Reason::PathDeleted, 0);
+        }
+        if slot_flags & FLAG_NAMES != 0
+            && let Some(rule) = look_up_name(scratch, slot, dentry)
+        {
+            return Decision::deny(Reason::DenyRule, rule.deny);
+        }
+        match look_up(&raw mut (*scratch).event, slot, length) {
+            Some(rule) => {
+                let decision = rule.decide(access);
+                if access == Access::EXEC
+                    && open_flags & FMODE_EXEC != 0
+                    && matches!(decision.verdict, Verdict::Deny)
+                {
+                    // The kernel opens the ELF interpreter as it opens a program. Whether a
+                    // program may run is decided where it is run; here, reading is enough.
+                    return rule.decide(Access::READ);
+                }
+                decision
+            }
+            None if absolute => Decision::deny(Reason::NoRule, 0),
+            None => Decision::deny(Reason::NoPath, 0),
+        }
+    }
+}
+
+/// The longest path rule that covers the path of `event`.
+///
+/// The key is a prefix length, in bits, followed by the bytes: the last member of `PathBody`
+/// stands just before the path and holds the length for the time of the lookup.
+#[inline(always)]
+unsafe fn look_up(event: *mut PathEvent, slot: u32, length: u64) -> Option<FileRule> {
+    const _: () = assert!(core::mem::offset_of!(PathEvent, path) == FIXED as usize);
+    const _: () = assert!(core::mem::offset_of!(PathBody, result) == size_of::<PathBody>() - 4);
+    let rules: *mut c_void = FILE_RULES.get(slot).map(pointer)?;
+    let compared = if length > PATH_KEY_LEN as u64 {
+        PATH_KEY_LEN as u64
+    } else {
+        length
+    };
+    // SAFETY: `event` is scratch memory of this task; the key's 260 bytes lie inside it.
+    unsafe {
+        let key = &raw mut (*event).body.result;
+        key.cast::<u32>().write_volatile(compared as u32 * 8);
+        let rule = bpf_map_lookup_elem(rules, key.cast()).cast::<FileRule>();
+        if rule.is_null() { None } else { Some(*rule) }
+    }
+}
+
+/// The rule on the last component of a path. Read from the dentry, whose name is at most 255
+/// bytes (`NAME_MAX`).
+#[inline(always)]
+unsafe fn look_up_name(scratch: *mut Scratch, slot: u32, dentry: *const u8) -> Option<FileRule> {
+    // SAFETY: `dentry` is trusted; its name is read through a helper that checks the address.
+    unsafe {
+        let key = &raw mut (*scratch).name;
+        let words = (&raw mut (*key).name).cast::<u64>();
+        for index in 0..PATH_KEY_LEN / 8 {
+            words.add(index).write_unaligned(0);
+        }
+        (*key).slot = slot;
+        let name = dentry
+            .add(offsets::dentry_d_name_name())
+            .cast::<*const u8>()
+            .read_volatile();
+        if bpf_probe_read_kernel_str(
+            (&raw mut (*key).name).cast(),
+            PATH_KEY_LEN as u32,
+            name.cast(),
+        ) <= 0
+        {
+            // A name that cannot be read must not escape a rule that denies names.
+            return Some(FileRule {
+                deny: u16::MAX,
+                ..FileRule::default()
+            });
+        }
+        let rule =
+            bpf_map_lookup_elem(pointer(&NAME_RULES), key.cast_const().cast()).cast::<FileRule>();
+        if rule.is_null() { None } else { Some(*rule) }
+    }
+}

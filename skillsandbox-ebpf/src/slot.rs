@@ -1,0 +1,46 @@
+//! Which sandbox a program runs for.
+
+use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_local_storage};
+use skillsandbox_common::slot::{STATE_ENFORCING, SlotConfig};
+
+use crate::maps::{CGROUP_SLOT, CONFIG, TRACED};
+
+/// Deepest cgroup, below the root, that tracepoints look for a sandbox at.
+const CGROUP_DEPTH: i32 = 8;
+
+/// The slot of the cgroup that the running program is attached to. Zero, which no sandbox has,
+/// until the loader has written it.
+#[inline(always)]
+pub fn attached() -> u32 {
+    // SAFETY: for a program with a cgroup storage map the helper always answers its value.
+    unsafe {
+        bpf_get_local_storage(CGROUP_SLOT.as_ptr(), 0)
+            .cast::<u32>()
+            .read_volatile()
+    }
+}
+
+/// The slot of the current task, for programs that are attached to no cgroup: that of its
+/// nearest ancestor cgroup to the root which is a sandbox.
+#[inline(always)]
+pub fn of_current_task() -> Option<u32> {
+    for level in 1..=CGROUP_DEPTH {
+        // SAFETY: the helper takes a number and answers 0 for a level below the task's cgroup.
+        let id = unsafe { bpf_get_current_ancestor_cgroup_id(level) };
+        if id == 0 {
+            return None;
+        }
+        // SAFETY: the value is a number that userspace writes once before the sandbox starts.
+        if let Some(slot) = unsafe { TRACED.get(&id) } {
+            return Some(*slot);
+        }
+    }
+    None
+}
+
+/// What userspace says of the slot, if its policy is complete.
+#[inline(always)]
+pub fn enforcing(slot: u32) -> Option<SlotConfig> {
+    let config = CONFIG.get(slot)?;
+    (config.state == STATE_ENFORCING).then_some(*config)
+}
