@@ -59,3 +59,17 @@ pub const MAP_SCRATCH: &str = "SCRATCH";
 pub const MAP_CGROUP_SLOT: &str = "CGROUP_SLOT";
 /// Cgroup id → slot, for tracepoints, which have no cgroup of their own.
 pub const MAP_TRACED: &str = "TRACED";
+
+/// Every map of the ELF that is pinned.
+pub const MAPS: &[&str] = &[
+    MAP_CONFIG,
+    MAP_COUNTERS,
+    MAP_FILE_RULES,
+    MAP_NAME_RULES,
+    MAP_NETWORK_RULES,
+    MAP_EVENTS,
+    MAP_DENIALS,
+    MAP_SCRATCH,
+    MAP_CGROUP_SLOT,
+    MAP_TRACED,
+];

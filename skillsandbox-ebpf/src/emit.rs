@@ -24,8 +24,9 @@ fn add(counter: *mut u64) -> u64 {
     // SAFETY: `counter` points into a map value, which stays valid while the program runs, and
     // every access of the programs to it is atomic.
     // The target claims no atomics, so `AtomicU64` has no `fetch_add`; the instruction exists
-    // since Linux 5.12 (`BPF_ATOMIC | BPF_ADD | BPF_FETCH`).
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) + 1 }
+    // since Linux 5.12 (`BPF_ATOMIC | BPF_ADD | BPF_FETCH`). Not `Relaxed`: LLVM makes that the
+    // older instruction, which does not fetch, and every caller would read 1.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(counter, 1) + 1 }
 }
 
 /// Records an access and answers the verdict that stands: an allowance that cannot be recorded

@@ -1,1 +1,15 @@
-//! To be written.
+//! Everything that talks to the kernel about eBPF: load, pin, attach, fill, read. The only user
+//! of aya.
+
+mod attach;
+mod bpffs;
+mod error;
+mod maps;
+mod objects;
+mod offsets;
+mod ring;
+
+pub use attach::{Attached, Target};
+pub use error::KernelError;
+pub use objects::{Objects, ProgramState};
+pub use ring::Rings;

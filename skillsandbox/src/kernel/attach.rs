@@ -1,0 +1,257 @@
+//! One sandbox: its slot filled, the programs attached to its cgroup, the links pinned.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+};
+
+use aya::programs::{
+    CgroupAttachMode, CgroupSockAddr, LsmCgroup, ProgramError, RawTracePoint,
+    cgroup_sock_addr::CgroupSockAddrAttachType, links::{FdLink, LinkError, PinnedLink},
+};
+use skillsandbox_common::{
+    names::{Hook, PROGRAMS, Program},
+    slot::SlotCounters,
+};
+
+use super::{KernelError, Objects, ProgramState, Rings, bpffs, maps::Maps};
+use crate::policy::Tables;
+
+/// The cgroup of a sandbox.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The folder of the cgroup.
+    pub cgroup: BorrowedFd<'a>,
+    /// Its id: the inode number of the folder.
+    pub cgroup_id: u64,
+}
+
+/// A sandbox in the kernel. Its links are pinned: it goes on enforcing when this process dies,
+/// until [`detach`](Self::detach), or the next start cleans up.
+#[derive(Debug)]
+pub struct Attached {
+    slot: u32,
+    cgroup_id: u64,
+    links: PathBuf,
+    maps: Maps,
+    has_names: bool,
+    attached: Vec<&'static Program>,
+    refused: Vec<(&'static Program, String)>,
+}
+
+impl Objects {
+    /// Makes the slot's maps anew from `tables` and attaches every program that the kernel took
+    /// to the cgroup. Until [`Attached::arm`], everything is denied there.
+    pub fn attach(
+        &self,
+        id: &str,
+        slot: u32,
+        target: &Target<'_>,
+        tables: &Tables,
+        ring_bytes: u32,
+    ) -> Result<(Attached, Rings), KernelError> {
+        let mut maps = Maps::open(self)?;
+        maps.clear(slot)?;
+        maps.fill(slot, tables)?;
+        let rings = maps.make_rings(slot, ring_bytes)?;
+
+        let links = self.links_of(id)?;
+        bpffs::remove_folder(&links)?;
+        bpffs::make_private_folder(&links)?;
+        let mut sandbox = Attached {
+            slot,
+            cgroup_id: target.cgroup_id,
+            links,
+            maps,
+            has_names: !tables.names.is_empty(),
+            attached: Vec::new(),
+            refused: Vec::new(),
+        };
+        for program in PROGRAMS {
+            if matches!(program.hook, Hook::RawTracepoint(_)) {
+                continue;
+            }
+            match self.state(program) {
+                ProgramState::Loaded => {
+                    let link = self.link(program, target.cgroup)?;
+                    pin(link, program.name, &sandbox.links)?;
+                    sandbox.attached.push(program);
+                }
+                ProgramState::Refused(reason) => sandbox.refused.push((program, reason)),
+            }
+        }
+        Ok((sandbox, rings))
+    }
+
+    /// Attaches the tracepoints that all sandboxes share, unless they are attached: forks and
+    /// exits, and with `calls` also `open` and `exec`.
+    pub fn trace(&self, calls: bool) -> Result<(), KernelError> {
+        let folder = self.pin_of("trace");
+        bpffs::make_private_folder(&folder)?;
+        for program in PROGRAMS {
+            let Hook::RawTracepoint(tracepoint) = program.hook else {
+                continue;
+            };
+            let only_for_calls = matches!(program.name, "trace_call" | "trace_exec");
+            if folder.join(program.name).exists() || (only_for_calls && !calls) {
+                continue;
+            }
+            let refused = refusal(program);
+            let mut loaded =
+                RawTracePoint::from_pin(self.pin_of(program.name)).map_err(&refused)?;
+            let id = loaded.attach(tracepoint).map_err(&refused)?;
+            let link: FdLink = loaded.take_link(id).map_err(&refused)?.into();
+            pin(link, program.name, &folder)?;
+        }
+        Ok(())
+    }
+
+    /// Detaches the tracepoints: for when no sandbox is left.
+    pub fn stop_tracing(&self) -> Result<(), KernelError> {
+        bpffs::remove_folder(&self.pin_of("trace"))
+    }
+
+    /// Removes what a sandbox of this id, whose process is gone, left in the kernel. Call it
+    /// when nothing runs in its cgroup any more.
+    pub fn remove_stale(&self, id: &str, slot: Option<u32>) -> Result<(), KernelError> {
+        if let Some(slot) = slot {
+            Maps::open(self)?.clear(slot)?;
+        }
+        bpffs::remove_folder(&self.links_of(id)?)
+    }
+
+    /// The ids of the sandboxes that have pinned links.
+    pub fn linked(&self) -> Result<Vec<String>, KernelError> {
+        let folder = self.links_folder()?;
+        let names = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let names = names.map_err(KernelError::path("list", &folder))?;
+        Ok(names
+            .iter()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect())
+    }
+
+    fn links_folder(&self) -> Result<PathBuf, KernelError> {
+        let folder = self.root().join("sandboxes");
+        bpffs::make_private_folder(&folder)?;
+        Ok(folder)
+    }
+
+    fn links_of(&self, id: &str) -> Result<PathBuf, KernelError> {
+        Ok(self.links_folder()?.join(id))
+    }
+
+    fn link(
+        &self,
+        program: &'static Program,
+        cgroup: BorrowedFd<'_>,
+    ) -> Result<FdLink, KernelError> {
+        let refused = refusal(program);
+        let path = self.pin_of(program.name);
+        match program.hook {
+            Hook::LsmCgroup(_) => {
+                let mut loaded = LsmCgroup::from_pin(path).map_err(&refused)?;
+                let id = loaded.attach(cgroup).map_err(&refused)?;
+                Ok(loaded.take_link(id).map_err(&refused)?.into())
+            }
+            Hook::SocketAddress(hook) => {
+                let kind = match hook {
+                    "connect4" => CgroupSockAddrAttachType::Connect4,
+                    "connect6" => CgroupSockAddrAttachType::Connect6,
+                    "sendmsg4" => CgroupSockAddrAttachType::UDPSendMsg4,
+                    _ => CgroupSockAddrAttachType::UDPSendMsg6,
+                };
+                let mut loaded = CgroupSockAddr::from_pin(path, kind).map_err(&refused)?;
+                // A link always allows others beside it, and takes no flag that says so
+                // (`cgroup_bpf_link_attach`, `kernel/bpf/cgroup.c`).
+                let id = loaded
+                    .attach(cgroup, CgroupAttachMode::Single)
+                    .map_err(&refused)?;
+                let link = loaded.take_link(id).map_err(&refused)?;
+                link.try_into()
+                    .map_err(|error: LinkError| KernelError::Attach {
+                        name: program.name,
+                        reason: error.to_string(),
+                    })
+            }
+            Hook::RawTracepoint(_) => Err(KernelError::Attach {
+                name: program.name,
+                reason: "a tracepoint is not attached to a cgroup".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Attached {
+    /// The programs attached to the cgroup.
+    #[must_use]
+    pub fn attached(&self) -> &[&'static Program] {
+        &self.attached
+    }
+
+    /// The programs that the kernel refused, with its reasons.
+    #[must_use]
+    pub fn refused(&self) -> &[(&'static Program, String)] {
+        &self.refused
+    }
+
+    /// Puts the policy in force: from here on the rules decide. `flags` are bits of
+    /// [`SlotConfig`](skillsandbox_common::slot::SlotConfig).
+    pub fn arm(&mut self, flags: u32) -> Result<(), KernelError> {
+        self.maps
+            .enforce(self.slot, self.cgroup_id, flags, self.has_names)
+    }
+
+    /// What the programs have counted.
+    pub fn counters(&self) -> Result<SlotCounters, KernelError> {
+        self.maps.counters(self.slot)
+    }
+
+    /// Takes everything of this sandbox out of the kernel. Call it when nothing runs in the
+    /// cgroup any more.
+    pub fn detach(mut self) -> Result<(), KernelError> {
+        self.maps.clear(self.slot)?;
+        bpffs::remove_folder(&self.links)
+    }
+}
+
+fn refusal(program: &'static Program) -> impl Fn(ProgramError) -> KernelError {
+    move |error| {
+        let reason = match &error {
+            // `BPF_PROG_ATTACH` of an eleventh LSM hook, `CGROUP_LSM_NUM` in the kernel.
+            ProgramError::SyscallError(call)
+                if call.io_error.raw_os_error() == Some(libc::E2BIG) =>
+            {
+                "this host has ten cgroup LSM hooks in use already, the most the kernel has"
+                    .to_owned()
+            }
+            ProgramError::SyscallError(call) => format!("{}: {}", call.call, call.io_error),
+            _ => error.to_string(),
+        };
+        KernelError::Attach {
+            name: program.name,
+            reason,
+        }
+    }
+}
+
+fn pin(link: FdLink, name: &str, folder: &Path) -> Result<PinnedLink, KernelError> {
+    let path = folder.join(name);
+    link.pin(&path).map_err(|source| KernelError::Pin {
+        what: format!("link of {name}"),
+        path,
+        source,
+    })
+}
+
+impl<'a> Target<'a> {
+    /// The cgroup of this folder.
+    #[must_use]
+    pub fn new(cgroup: &'a impl AsFd, cgroup_id: u64) -> Self {
+        Self {
+            cgroup: cgroup.as_fd(),
+            cgroup_id,
+        }
+    }
+}

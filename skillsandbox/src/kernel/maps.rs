@@ -1,0 +1,239 @@
+//! The values of the maps. Bytes cross as arrays, which is what aya takes without a promise
+//! about foreign types.
+
+use super::{KernelError, Objects, Rings};
+use crate::policy::{FileEntry, NameEntry, NetworkEntry, Tables};
+use aya::maps::{
+    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, RingBuf, lpm_trie::Key,
+};
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
+use skillsandbox_common::{
+    names::{
+        MAP_CGROUP_SLOT, MAP_CONFIG, MAP_COUNTERS, MAP_DENIALS, MAP_EVENTS, MAP_FILE_RULES,
+        MAP_NAME_RULES, MAP_NETWORK_RULES, MAP_TRACED,
+    },
+    rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN},
+    slot::{FLAG_NAMES, STATE_ENFORCING, SlotConfig, SlotCounters},
+};
+
+/// `BPF_F_NO_PREALLOC`, which a longest-prefix-match map must have.
+const NO_PREALLOC: u32 = 1;
+/// Size of the ring of denials, bytes. A denied skill that floods it is counted, not heard.
+const DENIALS_BYTES: u32 = 256 * 1024;
+
+type Config = [u8; size_of::<SlotConfig>()];
+type Counters = [u8; size_of::<SlotCounters>()];
+type FileValue = [u8; size_of::<FileRule>()];
+type NetworkValue = [u8; size_of::<NetworkRule>()];
+type NameKey = [u8; 4 + PATH_KEY_LEN];
+type FileTrie = LpmTrie<MapData, [u8; PATH_KEY_LEN], FileValue>;
+type NetworkTrie = LpmTrie<MapData, [u8; ADDRESS_KEY_LEN], NetworkValue>;
+
+/// The maps that a sandbox has its part of.
+pub(super) struct Maps {
+    config: Array<MapData, Config>,
+    counters: Array<MapData, Counters>,
+    files: ArrayOfMaps<MapData, FileTrie>,
+    names: HashMap<MapData, NameKey, FileValue>,
+    networks: ArrayOfMaps<MapData, NetworkTrie>,
+    events: ArrayOfMaps<MapData, RingBuf<MapData>>,
+    denials: ArrayOfMaps<MapData, RingBuf<MapData>>,
+    traced: HashMap<MapData, u64, u32>,
+    cgroup_slot: HashMap<MapData, u64, u32>,
+}
+
+impl std::fmt::Debug for Maps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Maps").finish_non_exhaustive()
+    }
+}
+
+/// Opens a pinned map as a type of aya's.
+macro_rules! open {
+    ($objects:expr, $name:expr, $variant:ident) => {
+        Map::$variant($objects.map($name)?)
+            .try_into()
+            .map_err(KernelError::map("open", $name))?
+    };
+}
+
+impl Maps {
+    pub(super) fn open(objects: &Objects) -> Result<Self, KernelError> {
+        Ok(Self {
+            config: open!(objects, MAP_CONFIG, Array),
+            counters: open!(objects, MAP_COUNTERS, Array),
+            files: open!(objects, MAP_FILE_RULES, ArrayOfMaps),
+            names: open!(objects, MAP_NAME_RULES, HashMap),
+            networks: open!(objects, MAP_NETWORK_RULES, ArrayOfMaps),
+            events: open!(objects, MAP_EVENTS, ArrayOfMaps),
+            denials: open!(objects, MAP_DENIALS, ArrayOfMaps),
+            traced: open!(objects, MAP_TRACED, HashMap),
+            // aya's type for cgroup storage knows only the key with an attach type. The system
+            // calls are those of a hash map.
+            cgroup_slot: open!(objects, MAP_CGROUP_SLOT, HashMap),
+        })
+    }
+
+    /// Lets tracepoints look for a sandbox at this cgroup no more.
+    pub(super) fn forget_cgroup(&mut self, cgroup_id: u64) -> Result<(), KernelError> {
+        match self.traced.remove(&cgroup_id) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                Ok(())
+            }
+            result => result.map_err(KernelError::map("clean", MAP_TRACED)),
+        }
+    }
+
+    /// Makes a slot as if it had never been used: nothing in it allows, nothing records.
+    pub(super) fn clear(&mut self, slot: u32) -> Result<(), KernelError> {
+        self.set_config(slot, SlotConfig::default())?;
+        let stale: Vec<NameKey> = self
+            .names
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|key| key.starts_with(&slot.to_ne_bytes()))
+            .collect();
+        for key in stale {
+            self.names
+                .remove(&key)
+                .map_err(KernelError::map("clean", MAP_NAME_RULES))?;
+        }
+        let traced: Vec<u64> = self
+            .traced
+            .iter()
+            .filter_map(Result::ok)
+            .filter_map(|(cgroup, of)| (of == slot).then_some(cgroup))
+            .collect();
+        for cgroup in traced {
+            self.forget_cgroup(cgroup)?;
+        }
+        self.counters
+            .set(slot, [0; size_of::<SlotCounters>()], 0)
+            .map_err(KernelError::map("reset", MAP_COUNTERS))
+    }
+
+    /// Writes the rules of a slot into maps of its own.
+    pub(super) fn fill(&mut self, slot: u32, tables: &Tables) -> Result<(), KernelError> {
+        let files = file_trie(&tables.files).map_err(KernelError::map("fill", MAP_FILE_RULES))?;
+        self.files
+            .set(slot, &files, 0)
+            .map_err(KernelError::map("set", MAP_FILE_RULES))?;
+        let networks = network_trie(&tables.networks)?;
+        self.networks
+            .set(slot, &networks, 0)
+            .map_err(KernelError::map("set", MAP_NETWORK_RULES))?;
+        for NameEntry { name, rule } in &tables.names {
+            self.names
+                .insert(name_key(slot, name), file_value(rule), 0)
+                .map_err(KernelError::map("fill", MAP_NAME_RULES))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the rings of a slot.
+    pub(super) fn make_rings(&mut self, slot: u32, bytes: u32) -> Result<Rings, KernelError> {
+        let events = make_ring("events", bytes).map_err(KernelError::map("make", MAP_EVENTS))?;
+        let denials =
+            make_ring("denials", DENIALS_BYTES).map_err(KernelError::map("make", MAP_DENIALS))?;
+        self.events
+            .set(slot, &events, 0)
+            .map_err(KernelError::map("set", MAP_EVENTS))?;
+        self.denials
+            .set(slot, &denials, 0)
+            .map_err(KernelError::map("set", MAP_DENIALS))?;
+        Ok(Rings::new(events, denials))
+    }
+
+    /// Lets the rules of a slot decide, and then lets its cgroup and its tracepoints find it.
+    pub(super) fn enforce(
+        &mut self,
+        slot: u32,
+        cgroup_id: u64,
+        flags: u32,
+        has_names: bool,
+    ) -> Result<(), KernelError> {
+        let flags = if has_names { flags | FLAG_NAMES } else { flags };
+        self.set_config(
+            slot,
+            SlotConfig {
+                state: STATE_ENFORCING,
+                flags,
+            },
+        )?;
+        self.traced
+            .insert(cgroup_id, slot, 0)
+            .map_err(KernelError::map("fill", MAP_TRACED))?;
+        self.cgroup_slot
+            .insert(cgroup_id, slot, 0)
+            .map_err(KernelError::map("fill", MAP_CGROUP_SLOT))
+    }
+
+    /// What the programs counted for a slot.
+    pub(super) fn counters(&self, slot: u32) -> Result<SlotCounters, KernelError> {
+        let bytes = self
+            .counters
+            .get(&slot, 0)
+            .map_err(KernelError::map("read", MAP_COUNTERS))?;
+        Ok(zerocopy::transmute!(bytes))
+    }
+
+    fn set_config(&mut self, slot: u32, config: SlotConfig) -> Result<(), KernelError> {
+        let bytes: Config = zerocopy::transmute!(config);
+        self.config
+            .set(slot, bytes, 0)
+            .map_err(KernelError::map("set", MAP_CONFIG))
+    }
+}
+
+fn file_trie(entries: &[FileEntry]) -> Result<FileTrie, MapError> {
+    let mut trie = FileTrie::create(room(entries.len()), NO_PREALLOC)?;
+    for entry in entries {
+        let mut data = [0; PATH_KEY_LEN];
+        for (place, byte) in data.iter_mut().zip(&entry.prefix) {
+            *place = *byte;
+        }
+        let bits = entry.prefix.len().min(PATH_KEY_LEN) * 8;
+        let key = Key::new(u32::try_from(bits).unwrap_or(u32::MAX), data);
+        trie.insert(&key, file_value(&entry.rule), 0)?;
+    }
+    Ok(trie)
+}
+
+fn network_trie(entries: &[NetworkEntry]) -> Result<NetworkTrie, KernelError> {
+    let mut trie = NetworkTrie::create(room(entries.len()), NO_PREALLOC)
+        .map_err(KernelError::map("make", MAP_NETWORK_RULES))?;
+    for NetworkEntry { network, rule } in entries {
+        let key = Key::new(u32::from(network.prefix_bits()), network.address());
+        let bytes: NetworkValue = zerocopy::transmute!(*rule);
+        trie.insert(&key, bytes, 0)
+            .map_err(|source| KernelError::Rule {
+                network: *network,
+                source,
+            })?;
+    }
+    Ok(trie)
+}
+
+fn make_ring(name: &str, bytes: u32) -> Result<RingBuf<MapData>, MapError> {
+    let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
+    Map::RingBuf(MapData::create(definition, name, None)?).try_into()
+}
+
+/// A map has room for at least one entry.
+fn room(entries: usize) -> u32 {
+    u32::try_from(entries).unwrap_or(u32::MAX).max(1)
+}
+
+fn file_value(rule: &FileRule) -> FileValue {
+    zerocopy::transmute!(*rule)
+}
+
+fn name_key(slot: u32, name: &[u8]) -> NameKey {
+    let mut key = [0; size_of::<NameKey>()];
+    for (place, byte) in key.iter_mut().zip(slot.to_ne_bytes().iter().chain(name)) {
+        *place = *byte;
+    }
+    key
+}

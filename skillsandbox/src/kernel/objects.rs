@@ -1,0 +1,195 @@
+//! The programs and maps that all sandboxes share: loaded once, pinned, and opened from there.
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hasher},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use aya::{
+    Btf, EbpfLoader,
+    maps::{Map, MapData},
+    programs::{CgroupSockAddr, LsmCgroup, ProgramError, RawTracePoint},
+};
+use skillsandbox_common::names::{Hook, MAPS, PROGRAMS, Program};
+
+use super::{KernelError, bpffs, offsets};
+
+/// The eBPF object, built from `skillsandbox-ebpf`.
+static ELF: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/skillsandbox.bpf.o"));
+
+/// Whether the kernel took a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgramState {
+    /// Loaded and pinned.
+    Loaded,
+    /// Refused, with the kernel's reason.
+    Refused(String),
+}
+
+/// The pinned programs and maps of this build.
+#[derive(Debug)]
+pub struct Objects {
+    folder: PathBuf,
+}
+
+impl Objects {
+    /// Opens the pinned objects of this build, loading them first where they are missing.
+    ///
+    /// The caller holds the lock of the run folder: two loads must not meet. A program that the
+    /// kernel refuses is no error here; [`state`](Self::state) tells.
+    pub fn open() -> Result<Self, KernelError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(KernelError::NotRoot);
+        }
+        let root = bpffs::folder()?;
+        let folder = root.join(format!("objects-{:016x}", fingerprint()));
+        if !folder.is_dir() {
+            load(&root, &folder)?;
+        }
+        Ok(Self { folder })
+    }
+
+    /// Whether the kernel took this program when the objects were loaded.
+    #[must_use]
+    pub fn state(&self, program: &Program) -> ProgramState {
+        if self.pin_of(program.name).exists() {
+            ProgramState::Loaded
+        } else {
+            ProgramState::Refused(
+                load_again(program).unwrap_or_else(|| "it was not loaded".to_owned()),
+            )
+        }
+    }
+
+    /// Where a program or map is pinned.
+    pub(super) fn pin_of(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Our folder in the BPF file system.
+    pub(super) fn root(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
+    }
+
+    /// Opens a pinned map.
+    pub(super) fn map(&self, name: &'static str) -> Result<MapData, KernelError> {
+        MapData::from_pin(self.pin_of(name)).map_err(KernelError::map("open", name))
+    }
+}
+
+/// Tells builds apart: pins of another build have other layouts.
+fn fingerprint() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(ELF);
+    hasher.finish()
+}
+
+/// Loads everything and pins it; the folder appears complete or not at all.
+fn load(root: &Path, folder: &Path) -> Result<(), KernelError> {
+    let started = SystemTime::now();
+    let staging = root.join("loading");
+    bpffs::remove_folder(&staging)?;
+    bpffs::make_private_folder(&staging)?;
+    let btf = vmlinux()?;
+    let mut object = loader(&btf, &offsets::read()?)?;
+    for name in MAPS {
+        if let Some(map) = object.map(name) {
+            pin_map(map, name, &staging.join(name))?;
+        }
+    }
+    for program in PROGRAMS {
+        match load_program(&mut object, program, &btf) {
+            Ok(()) => {
+                let path = staging.join(program.name);
+                if let Some(loaded) = object.program_mut(program.name) {
+                    loaded.pin(&path).map_err(|source| KernelError::Pin {
+                        what: program.name.to_owned(),
+                        path: path.clone(),
+                        source,
+                    })?;
+                }
+            }
+            // BPF LSM may be refused as a whole: then other layers decide, and say so.
+            Err(error) if matches!(program.hook, Hook::LsmCgroup(_)) => {
+                tracing::info!(program = program.name, error = %innermost(&error), "refused by the kernel");
+            }
+            Err(source) => {
+                return Err(KernelError::Program {
+                    name: program.name,
+                    source,
+                });
+            }
+        }
+    }
+    fs::rename(&staging, folder).map_err(KernelError::path("name the pins", folder))?;
+    tracing::debug!(elapsed = ?started.elapsed().unwrap_or_default(), "eBPF objects loaded");
+    Ok(())
+}
+
+fn vmlinux() -> Result<Btf, KernelError> {
+    Btf::from_sys_fs().map_err(|error| KernelError::NoBtf {
+        path: "/sys/kernel/btf/vmlinux",
+        reason: error.to_string(),
+    })
+}
+
+fn loader(btf: &Btf, offsets: &[(&'static str, u64)]) -> Result<aya::Ebpf, KernelError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(btf)).allow_unsupported_maps();
+    for (name, offset) in offsets {
+        loader.override_global(name, offset, true);
+    }
+    Ok(loader.load(ELF)?)
+}
+
+fn load_program(object: &mut aya::Ebpf, program: &Program, btf: &Btf) -> Result<(), ProgramError> {
+    let Some(loaded) = object.program_mut(program.name) else {
+        return Err(ProgramError::NotLoaded);
+    };
+    match program.hook {
+        Hook::LsmCgroup(hook) => <&mut LsmCgroup>::try_from(loaded)?.load(hook, btf),
+        Hook::SocketAddress(_) => <&mut CgroupSockAddr>::try_from(loaded)?.load(),
+        Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(loaded)?.load(),
+    }
+}
+
+/// Why the kernel refuses a program: asked anew, because the answer is not kept with the pins.
+fn load_again(program: &Program) -> Option<String> {
+    let btf = vmlinux().ok()?;
+    let mut object = loader(&btf, &offsets::read().ok()?).ok()?;
+    load_program(&mut object, program, &btf)
+        .err()
+        .map(|error| innermost(&error))
+}
+
+fn pin_map(map: &Map, name: &str, path: &Path) -> Result<(), KernelError> {
+    map.pin(path).map_err(|source| KernelError::Pin {
+        what: name.to_owned(),
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The verifier's last words, or the system's: the rest of the chain only repeats them.
+fn innermost(error: &ProgramError) -> String {
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    {
+        let log = verifier_log.to_string();
+        let last = log.lines().rev().find(|line| {
+            !line.is_empty()
+                && !line.starts_with("processed")
+                && !line.starts_with("verification time")
+                && !line.starts_with("stack depth")
+        });
+        return match last {
+            Some(line) => format!("{io_error}: {line}"),
+            None => io_error.to_string(),
+        };
+    }
+    error.to_string()
+}

@@ -1,0 +1,244 @@
+//! A rule set as the tables that the kernel looks accesses up in.
+//!
+//! The kernel finds one entry, that of the longest prefix. So every entry carries what wider
+//! rules say as well: entries are made from the widest to the narrowest, each from a copy of the
+//! narrowest one that covers it.
+
+use std::collections::BTreeMap;
+
+use skillsandbox_common::rule::{
+    Access, FileRule, NetworkRule, PATH_KEY_LEN, PORT_RANGES_MAX, PortRange, RULE_PATH_MAX,
+};
+
+use super::{Grant, Network, RuleSet, Subject};
+
+/// Entry of the path table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Bytes that a path must start with, its terminating NUL included where that is meant.
+    pub prefix: Vec<u8>,
+    /// What is granted there.
+    pub rule: FileRule,
+}
+
+/// Entry of the table of last components.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameEntry {
+    /// The component, at most 255 bytes.
+    pub name: Vec<u8>,
+    /// What is denied there.
+    pub rule: FileRule,
+}
+
+/// Entry of the address table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkEntry {
+    /// The addresses.
+    pub network: Network,
+    /// The ports granted there.
+    pub rule: NetworkRule,
+}
+
+/// The tables of one sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// By path prefix.
+    pub files: Vec<FileEntry>,
+    /// By last component.
+    pub names: Vec<NameEntry>,
+    /// By address prefix.
+    pub networks: Vec<NetworkEntry>,
+}
+
+/// Why a rule set does not fit the tables.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// More rules than rule numbers.
+    #[error(
+        "{count} rules are more than the {most} that one sandbox can have: grant folders instead of single files, networks instead of single addresses"
+    )]
+    TooManyRules {
+        /// Rules given.
+        count: usize,
+        /// Most there can be.
+        most: usize,
+    },
+    /// A path or name that no key can hold.
+    #[error("rule `{text}` is longer than {RULE_PATH_MAX} bytes: name a folder above it")]
+    TooLong {
+        /// The rule.
+        text: String,
+    },
+    /// More port ranges for one address than an entry holds.
+    #[error(
+        "{network} has more than {PORT_RANGES_MAX} different port ranges: join them into wider ones"
+    )]
+    TooManyPorts {
+        /// The address prefix.
+        network: Network,
+    },
+}
+
+impl RuleSet {
+    /// The tables that answer as [`decide_file`](Self::decide_file) and
+    /// [`decide_address`](Self::decide_address) do.
+    pub fn compile(&self) -> Result<Tables, CompileError> {
+        let most = usize::from(u16::MAX) - 1;
+        if self.rules().len() > most {
+            return Err(CompileError::TooManyRules {
+                count: self.rules().len(),
+                most,
+            });
+        }
+        Ok(Tables {
+            files: self.compile_files()?,
+            names: self.compile_names()?,
+            networks: self.compile_networks()?,
+        })
+    }
+
+    fn compile_files(&self) -> Result<Vec<FileEntry>, CompileError> {
+        // Ordered by bytes, a prefix comes before what it is a prefix of.
+        let mut stated: BTreeMap<Vec<u8>, FileRule> = BTreeMap::new();
+        for (number, rule) in self.numbered() {
+            let (path, grant) = match &rule.subject {
+                Subject::Path(path, grant)
+                | Subject::Exact(path, grant)
+                | Subject::Nameless(path, grant) => (path, *grant),
+                Subject::Name(_) | Subject::Address { .. } => continue,
+            };
+            if path.len() > RULE_PATH_MAX {
+                return Err(CompileError::TooLong {
+                    text: rule.text.clone(),
+                });
+            }
+            let with = |end: u8| path.iter().copied().chain([end]).collect::<Vec<u8>>();
+            let prefixes = match &rule.subject {
+                Subject::Path(..) => vec![with(0), with(b'/')],
+                Subject::Exact(..) => vec![with(0)],
+                _ => vec![path.clone()],
+            };
+            for prefix in prefixes {
+                grant_in(stated.entry(prefix).or_default(), grant, number);
+            }
+        }
+        let mut entries: Vec<FileEntry> = Vec::with_capacity(stated.len());
+        for (prefix, own) in stated {
+            let wider = entries
+                .iter()
+                .rev()
+                .find(|entry| prefix.starts_with(&entry.prefix))
+                .map_or_else(FileRule::default, |entry| entry.rule);
+            let rule = FileRule {
+                read: first_set(own.read, wider.read),
+                write: first_set(own.write, wider.write),
+                exec: first_set(own.exec, wider.exec),
+                deny: first_set(own.deny, wider.deny),
+            };
+            debug_assert!(prefix.len() <= PATH_KEY_LEN);
+            entries.push(FileEntry { prefix, rule });
+        }
+        Ok(entries)
+    }
+
+    fn compile_names(&self) -> Result<Vec<NameEntry>, CompileError> {
+        let mut entries: Vec<NameEntry> = Vec::new();
+        for (number, rule) in self.numbered() {
+            let Subject::Name(name) = &rule.subject else {
+                continue;
+            };
+            if name.len() > RULE_PATH_MAX {
+                return Err(CompileError::TooLong {
+                    text: rule.text.clone(),
+                });
+            }
+            if entries.iter().all(|entry| entry.name != *name) {
+                let rule = FileRule {
+                    deny: number,
+                    ..FileRule::default()
+                };
+                entries.push(NameEntry {
+                    name: name.clone(),
+                    rule,
+                });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn compile_networks(&self) -> Result<Vec<NetworkEntry>, CompileError> {
+        let mut stated: BTreeMap<(u8, Network), Vec<PortRange>> = BTreeMap::new();
+        for (number, rule) in self.numbered() {
+            let Subject::Address {
+                network,
+                first,
+                last,
+                protocols,
+            } = rule.subject
+            else {
+                continue;
+            };
+            stated
+                .entry((network.prefix_bits(), network))
+                .or_default()
+                .push(PortRange {
+                    first,
+                    last,
+                    protocols,
+                    rule: number,
+                });
+        }
+        let mut entries: Vec<NetworkEntry> = Vec::with_capacity(stated.len());
+        for ((_, network), own) in stated {
+            let wider = entries
+                .iter()
+                .rev()
+                .find(|entry| entry.network.covers(&network));
+            let inherited = wider.iter().flat_map(|entry| &entry.rule.ranges);
+            let mut kept: Vec<PortRange> = Vec::new();
+            for range in own.iter().chain(inherited).filter(|range| range.rule != 0) {
+                if !kept.iter().any(|earlier| holds(earlier, range)) {
+                    kept.push(*range);
+                }
+            }
+            let mut rule = NetworkRule::default();
+            if kept.len() > rule.ranges.len() {
+                return Err(CompileError::TooManyPorts { network });
+            }
+            for (place, range) in rule.ranges.iter_mut().zip(kept) {
+                *place = range;
+            }
+            entries.push(NetworkEntry { network, rule });
+        }
+        Ok(entries)
+    }
+}
+
+/// Adds a grant to an entry; the rule that came first keeps its number.
+fn grant_in(entry: &mut FileRule, grant: Grant, number: u16) {
+    match grant {
+        Grant::Deny => entry.deny = first_set(entry.deny, number),
+        Grant::Allow(bits) => {
+            for (bit, place) in [
+                (Access::READ, &mut entry.read),
+                (Access::WRITE, &mut entry.write),
+                (Access::EXEC, &mut entry.exec),
+            ] {
+                if bits & bit != 0 {
+                    *place = first_set(*place, number);
+                }
+            }
+        }
+    }
+}
+
+fn first_set(first: u16, second: u16) -> u16 {
+    if first == 0 { second } else { first }
+}
+
+/// Whether every port and protocol of `inner` is in `outer` already.
+fn holds(outer: &PortRange, inner: &PortRange) -> bool {
+    outer.first <= inner.first
+        && inner.last <= outer.last
+        && outer.protocols & inner.protocols == inner.protocols
+}

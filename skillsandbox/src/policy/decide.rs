@@ -1,0 +1,118 @@
+//! The reference evaluator: what a rule set says of an access, read straight off the rules.
+//!
+//! It shares nothing with [`compile`](super::compile) but the meaning of a rule, so that the
+//! kernel's answers can be tested against it.
+
+use skillsandbox_common::{
+    header::{Reason, Verdict},
+    rule::{Access, Decision},
+};
+
+use super::{Grant, RuleSet, Subject};
+
+/// How specific a rule that covers an object is: the longer, the more.
+fn specificity(subject: &Subject, path: &[u8]) -> Option<(usize, Grant)> {
+    match subject {
+        Subject::Path(rule, grant) => {
+            let rest = path.strip_prefix(rule.as_slice())?;
+            (rest.is_empty() || rest.first() == Some(&b'/')).then_some((rule.len(), *grant))
+        }
+        Subject::Exact(rule, grant) => (path == rule).then_some((rule.len(), *grant)),
+        Subject::Nameless(start, grant) => path.starts_with(start).then_some((start.len(), *grant)),
+        Subject::Name(_) | Subject::Address { .. } => None,
+    }
+}
+
+impl RuleSet {
+    /// Decides on an access to the file of this resolved path. Every bit of `access` must be
+    /// granted; for each the most specific rule that grants it counts, the earlier of two alike.
+    #[must_use]
+    pub fn decide_file(&self, path: &[u8], access: u16) -> Decision {
+        let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        for (number, rule) in self.numbered() {
+            if matches!(&rule.subject, Subject::Name(name) if name == last) {
+                return Decision::deny(Reason::DenyRule, number);
+            }
+        }
+        let covering: Vec<(u16, usize, Grant)> = self
+            .numbered()
+            .filter_map(|(number, rule)| {
+                specificity(&rule.subject, path).map(|(length, grant)| (number, length, grant))
+            })
+            .collect();
+        // `max_by_key` answers the last of equals, hence the reversal.
+        let strongest = |wanted: &dyn Fn(Grant) -> bool| {
+            covering
+                .iter()
+                .rev()
+                .filter(|(_, _, grant)| wanted(*grant))
+                .max_by_key(|(_, length, _)| *length)
+                .map(|(number, _, _)| *number)
+        };
+        if covering.is_empty() {
+            let reason = if path.first() == Some(&b'/') {
+                Reason::NoRule
+            } else {
+                Reason::NoPath
+            };
+            return Decision::deny(reason, 0);
+        }
+        if let Some(number) = strongest(&|grant| grant == Grant::Deny) {
+            return Decision::deny(Reason::DenyRule, number);
+        }
+        let mut decided = Decision::deny(Reason::NotGranted, 0);
+        for bit in [Access::READ, Access::WRITE, Access::EXEC] {
+            if access & bit == 0 {
+                continue;
+            }
+            match strongest(&|grant| matches!(grant, Grant::Allow(bits) if bits & bit != 0)) {
+                Some(number) => decided = Decision::allow(number),
+                None => return Decision::deny(Reason::NotGranted, 0),
+            }
+        }
+        decided
+    }
+
+    /// Decides on the kernel's own open of a program or its interpreter for an `execve`:
+    /// reading is enough, because whether a program may run is decided where it is run.
+    #[must_use]
+    pub fn decide_open_for_exec(&self, path: &[u8]) -> Decision {
+        let decision = self.decide_file(path, Access::EXEC);
+        match decision.verdict {
+            Verdict::Allow => decision,
+            Verdict::Deny => self.decide_file(path, Access::READ),
+        }
+    }
+
+    /// Decides on reaching `address` (IPv4 as mapped) at `port` with one bit of
+    /// [`Protocols`](skillsandbox_common::rule::Protocols).
+    #[must_use]
+    pub fn decide_address(&self, address: [u8; 16], port: u16, protocol: u16) -> Decision {
+        let mut covered = false;
+        let mut best: Option<(u8, u16)> = None;
+        for (number, rule) in self.numbered() {
+            let Subject::Address {
+                network,
+                first,
+                last,
+                protocols,
+            } = &rule.subject
+            else {
+                continue;
+            };
+            if !network.contains(address) {
+                continue;
+            }
+            covered = true;
+            let grants = protocols & protocol != 0 && (*first..=*last).contains(&port);
+            if grants && best.is_none_or(|(bits, _)| network.prefix_bits() > bits) {
+                best = Some((network.prefix_bits(), number));
+            }
+        }
+        match best {
+            Some((_, number)) => Decision::allow(number),
+            None if covered => Decision::deny(Reason::NotGranted, 0),
+            None => Decision::deny(Reason::NoRule, 0),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The rules of one sandbox, in the order in which the manifest states them.
+
+use skillsandbox_common::rule::Access;
+
+use super::Network;
+
+/// What a rule gives or takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// Allows these accesses: bits of [`Access`].
+    Allow(u16),
+    /// Denies every access, whatever else allows it.
+    Deny,
+}
+
+impl Grant {
+    /// Reading.
+    pub const READ: Self = Self::Allow(Access::READ);
+    /// Reading and writing.
+    pub const WRITE: Self = Self::Allow(Access::READ | Access::WRITE);
+    /// Reading and executing.
+    pub const EXEC: Self = Self::Allow(Access::READ | Access::EXEC);
+}
+
+/// What a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A file, or a folder and everything below it. Absolute, no `.` or `..`, no slash at the
+    /// end; at most [`RULE_PATH_MAX`](skillsandbox_common::rule::RULE_PATH_MAX) bytes.
+    Path(Vec<u8>, Grant),
+    /// The folder or file of this very path, and nothing below it.
+    Exact(Vec<u8>, Grant),
+    /// Objects without a path, by the start of the name that the kernel gives them: `pipe:[`.
+    Nameless(Vec<u8>, Grant),
+    /// Whatever has this last component, in any folder. Only denied.
+    Name(Vec<u8>),
+    /// Addresses, ports `first..=last`, and bits of
+    /// [`Protocols`](skillsandbox_common::rule::Protocols).
+    Address {
+        /// The addresses.
+        network: Network,
+        /// First port.
+        first: u16,
+        /// Last port, itself included.
+        last: u16,
+        /// Transport protocols.
+        protocols: u16,
+    },
+}
+
+/// A rule and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What it says.
+    pub subject: Subject,
+    /// The rule as an event names it: `filesystem.read /tmp/cache`.
+    pub text: String,
+    /// Line of the manifest, from 1; `None` for a rule that comes from a default.
+    pub line: Option<usize>,
+}
+
+/// Every rule of one sandbox. A rule's number is its position plus one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+}
+
+impl RuleSet {
+    /// Adds a rule after the others.
+    pub fn push(&mut self, subject: Subject, text: impl Into<String>, line: Option<usize>) {
+        self.rules.push(Rule {
+            subject,
+            text: text.into(),
+            line,
+        });
+    }
+
+    /// The rules, in order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rule of this number, as events carry it: from 1.
+    #[must_use]
+    pub fn get(&self, number: u32) -> Option<&Rule> {
+        self.rules
+            .get(usize::try_from(number).ok()?.checked_sub(1)?)
+    }
+
+    /// The rules with their numbers. Those past the last number that a table can hold are left
+    /// out; [`compile`](Self::compile) refuses such a set.
+    pub(super) fn numbered(&self) -> impl DoubleEndedIterator<Item = (u16, &Rule)> {
+        (1..u16::MAX)
+            .zip(&self.rules)
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+}
