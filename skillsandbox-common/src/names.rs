@@ -25,14 +25,15 @@ const fn program(name: &'static str, hook: Hook) -> Program {
     Program { name, hook }
 }
 
-/// Every program of the ELF; a test holds the two equal.
+/// Every program of the ELF; a test holds the two equal. `bprm_check` is attached before
+/// `file_open`, which would refuse the open of the program that proves it.
 pub const PROGRAMS: &[Program] = &[
     program("connect4", Hook::SocketAddress("connect4")),
     program("connect6", Hook::SocketAddress("connect6")),
     program("sendmsg4", Hook::SocketAddress("sendmsg4")),
     program("sendmsg6", Hook::SocketAddress("sendmsg6")),
-    program("file_open", Hook::LsmCgroup("file_open")),
     program("bprm_check", Hook::LsmCgroup("bprm_check_security")),
+    program("file_open", Hook::LsmCgroup("file_open")),
     program("trace_call", Hook::RawTracepoint("sys_exit")),
     program("trace_exec", Hook::RawTracepoint("sched_process_exec")),
     program("trace_fork", Hook::RawTracepoint("sched_process_fork")),

@@ -8,15 +8,20 @@ use std::{
 
 use aya::programs::{
     CgroupAttachMode, CgroupSockAddr, LsmCgroup, ProgramError, RawTracePoint,
-    cgroup_sock_addr::CgroupSockAddrAttachType, links::{FdLink, LinkError, PinnedLink},
+    cgroup_sock_addr::CgroupSockAddrAttachType,
+    links::{FdLink, LinkError, PinnedLink},
 };
 use skillsandbox_common::{
     names::{Hook, PROGRAMS, Program},
     slot::SlotCounters,
 };
 
-use super::{KernelError, Objects, ProgramState, Rings, bpffs, maps::Maps};
+use super::{KernelError, Objects, ProgramState, Proof, Rings, bpffs, maps::Maps, prove::Prover};
 use crate::policy::Tables;
+
+/// Why an LSM program that loads and attaches is never called.
+const NOT_IN_LSM_LIST: &str = "it attaches and is never called: add `bpf` to the kernel's lsm= list \
+    (see /sys/kernel/security/lsm)";
 
 /// The cgroup of a sandbox.
 #[derive(Clone, Copy, Debug)]
@@ -36,13 +41,13 @@ pub struct Attached {
     links: PathBuf,
     maps: Maps,
     has_names: bool,
-    attached: Vec<&'static Program>,
+    attached: Vec<(&'static Program, Proof)>,
     refused: Vec<(&'static Program, String)>,
 }
 
 impl Objects {
     /// Makes the slot's maps anew from `tables` and attaches every program that the kernel took
-    /// to the cgroup. Until [`Attached::arm`], everything is denied there.
+    /// to the cgroup, proving of each that it denies. Until [`Attached::arm`], everything is denied there.
     pub fn attach(
         &self,
         id: &str,
@@ -68,16 +73,29 @@ impl Objects {
             attached: Vec::new(),
             refused: Vec::new(),
         };
+        let mut prover = Prover::start(target.cgroup)?;
         for program in PROGRAMS {
             if matches!(program.hook, Hook::RawTracepoint(_)) {
                 continue;
             }
+            let attach = || {
+                let link = self.link(program, target.cgroup)?;
+                pin(link, program.name, &sandbox.links)
+            };
             match self.state(program) {
-                ProgramState::Loaded => {
-                    let link = self.link(program, target.cgroup)?;
-                    pin(link, program.name, &sandbox.links)?;
-                    sandbox.attached.push(program);
-                }
+                ProgramState::Loaded => match prover.prove(program, attach)? {
+                    (_, proof @ (Proof::Denies | Proof::NotPossible(_))) => {
+                        sandbox.attached.push((program, proof));
+                    }
+                    (link, Proof::NeverCalled) if matches!(program.hook, Hook::LsmCgroup(_)) => {
+                        link.unpin()
+                            .map_err(KernelError::path("unpin", &sandbox.links))?;
+                        sandbox.refused.push((program, NOT_IN_LSM_LIST.to_owned()));
+                    }
+                    (_, Proof::NeverCalled) => {
+                        return Err(KernelError::NeverCalled { name: program.name });
+                    }
+                },
                 ProgramState::Refused(reason) => sandbox.refused.push((program, reason)),
             }
         }
@@ -184,9 +202,9 @@ impl Objects {
 }
 
 impl Attached {
-    /// The programs attached to the cgroup.
+    /// The programs attached to the cgroup, with what was seen of each.
     #[must_use]
-    pub fn attached(&self) -> &[&'static Program] {
+    pub fn attached(&self) -> &[(&'static Program, Proof)] {
         &self.attached
     }
 

@@ -85,6 +85,17 @@ pub enum KernelError {
         /// Why not.
         source: aya::maps::MapError,
     },
+    /// The probe process could not be run.
+    #[error("cannot run the probe process that proves the enforcement: {0}")]
+    Probe(io::Error),
+    /// A program is attached and decides nothing.
+    #[error(
+        "the program {name} is attached to the cgroup and was not called for an access that it must deny: refusing to start without it"
+    )]
+    NeverCalled {
+        /// Its name.
+        name: &'static str,
+    },
     /// Every slot is taken.
     #[error("{slots} sandboxes run already, the most that one host can have: wait for one to end")]
     NoSlot {

@@ -7,9 +7,11 @@ mod error;
 mod maps;
 mod objects;
 mod offsets;
+pub mod prove;
 mod ring;
 
 pub use attach::{Attached, Target};
 pub use error::KernelError;
 pub use objects::{Objects, ProgramState};
+pub use prove::Proof;
 pub use ring::Rings;
