@@ -1,0 +1,108 @@
+//! What a valid manifest may ask for that this version does not hold yet. `run` refuses such a
+//! manifest rather than promise what it does not do.
+
+use serde::Serialize;
+
+use super::domain::DomainPattern;
+use super::schema::{Destination, Manifest, Mode, SystemCallProfile};
+
+/// Something that a manifest asks for and that is not enforced yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotEnforced {
+    /// The field, such as `permissions.network.listen[0]`.
+    pub field: String,
+    /// Its line, from 1.
+    pub line: u32,
+    /// What does not happen yet.
+    pub why: &'static str,
+}
+
+/// Where a manifest asks for a feature: field and line.
+type Askings = Vec<(String, u32)>;
+
+/// Every feature that is not enforced yet, and how to tell that a manifest asks for it. A feature
+/// that comes to be enforced leaves this table, and nothing else changes.
+const NOT_ENFORCED_YET: &[(&str, fn(&Manifest) -> Askings)] = &[
+    (
+        "names below a domain are not resolved yet",
+        wildcard_domains,
+    ),
+    ("listening is always denied", listening),
+    ("unix sockets are always denied", unix_sockets),
+    ("the only profile is `default`", system_call_profile),
+    ("every access is recorded on its own", aggregation),
+    ("what is not granted is always denied", audit_mode),
+];
+
+impl Manifest {
+    /// What this manifest asks for and does not get yet. Defaults ask for nothing.
+    #[must_use]
+    pub fn not_enforced_yet(&self) -> Vec<NotEnforced> {
+        let mut found = Vec::new();
+        for (why, askings) in NOT_ENFORCED_YET {
+            for (field, line) in askings(self) {
+                found.push(NotEnforced { field, line, why });
+            }
+        }
+        found
+    }
+}
+
+fn wildcard_domains(manifest: &Manifest) -> Askings {
+    let entries = manifest.permissions.network.egress.iter().enumerate();
+    let wildcards = entries.filter(|(_, entry)| {
+        matches!(
+            entry.value.destination,
+            Destination::Domain(DomainPattern::Below(_))
+        )
+    });
+    wildcards
+        .map(|(index, entry)| {
+            (
+                format!("permissions.network.egress[{index}].domain"),
+                entry.line,
+            )
+        })
+        .collect()
+}
+
+fn listening(manifest: &Manifest) -> Askings {
+    let ports = manifest.permissions.network.listen.iter().enumerate();
+    ports
+        .map(|(index, port)| (format!("permissions.network.listen[{index}]"), port.line))
+        .collect()
+}
+
+fn unix_sockets(manifest: &Manifest) -> Askings {
+    let paths = manifest.permissions.network.unix.iter().enumerate();
+    paths
+        .map(|(index, path)| (format!("permissions.network.unix[{index}]"), path.line))
+        .collect()
+}
+
+fn system_call_profile(manifest: &Manifest) -> Askings {
+    let profile = manifest.permissions.syscalls.profile;
+    let is_asked = profile.value != SystemCallProfile::Default;
+    asking(is_asked, "permissions.syscalls.profile", profile.line)
+}
+
+fn aggregation(manifest: &Manifest) -> Askings {
+    let aggregate = manifest.audit.aggregate;
+    asking(aggregate.value, "audit.aggregate", aggregate.line)
+}
+
+fn audit_mode(manifest: &Manifest) -> Askings {
+    asking(
+        manifest.mode.value == Mode::Audit,
+        "mode",
+        manifest.mode.line,
+    )
+}
+
+fn asking(is_asked: bool, field: &str, line: u32) -> Askings {
+    if is_asked {
+        vec![(field.to_owned(), line)]
+    } else {
+        Vec::new()
+    }
+}
