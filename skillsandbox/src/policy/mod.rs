@@ -9,3 +9,6 @@ mod rules;
 pub use compile::{CompileError, FileEntry, NameEntry, NetworkEntry, Tables};
 pub use network::{Network, NetworkError};
 pub use rules::{Grant, Rule, RuleSet, Subject};
+
+#[cfg(test)]
+mod tests;

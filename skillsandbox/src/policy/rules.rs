@@ -90,10 +90,7 @@ impl RuleSet {
 
     /// The rules with their numbers. Those past the last number that a table can hold are left
     /// out; [`compile`](Self::compile) refuses such a set.
-    pub(super) fn numbered(&self) -> impl DoubleEndedIterator<Item = (u16, &Rule)> {
-        (1..u16::MAX)
-            .zip(&self.rules)
-            .collect::<Vec<_>>()
-            .into_iter()
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (u16, &Rule)> {
+        (1..u16::MAX).zip(&self.rules)
     }
 }
