@@ -1,3 +1,24 @@
-//! The project's own tasks.
+//! The project's own tasks. `cargo xtask --help` lists them.
 
-fn main() {}
+mod apt;
+mod build;
+mod cli;
+mod linker;
+mod packages;
+mod paths;
+mod process;
+mod rust_src;
+mod setup;
+mod version;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    cli::Cli::parse().run().unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,133 @@
+//! The Debian packages that the machine itself must have.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+use crate::setup::Outcome;
+
+/// What a package is needed for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Building the programs.
+    Build,
+    /// Starting virtual machines.
+    Vm,
+    /// The behaviour tests, on the host and, through its file system, in the machines.
+    Test,
+}
+
+/// Each package, what needs it, and why.
+const PACKAGES: &[(&str, Need, &str)] = &[
+    (
+        "gcc",
+        Need::Build,
+        "links programs and compiles the one C file in the bpf-linker's sources",
+    ),
+    ("libc6-dev", Need::Build, "what gcc links against"),
+    (
+        "debian-archive-keyring",
+        Need::Build,
+        "the keys of the Debian suites that we download from",
+    ),
+    (
+        "qemu-system-x86",
+        Need::Vm,
+        "the virtual machines; brings virtiofsd, which shows them our files",
+    ),
+    (
+        "busybox-static",
+        Need::Vm,
+        "the first programs of a virtual machine",
+    ),
+    (
+        "kmod",
+        Need::Vm,
+        "depmod for the kernels' modules, modprobe in the machines",
+    ),
+    (
+        "xz-utils",
+        Need::Vm,
+        "unpacks the modules that a machine starts with",
+    ),
+    (
+        "python3",
+        Need::Test,
+        "the example skills are written in it",
+    ),
+    (
+        "iptables",
+        Need::Test,
+        "the second layer of the network rules",
+    ),
+    (
+        "iproute2",
+        Need::Test,
+        "addresses and links of the tests' networks",
+    ),
+    ("strace", Need::Test, "an attacker's ptrace"),
+    (
+        "bpftrace",
+        Need::Test,
+        "an independent witness of what the kernel did",
+    ),
+];
+
+/// Installs the packages that these needs call for and that are missing.
+pub(crate) fn ensure(needs: &[Need]) -> Result<Outcome> {
+    let wanted = PACKAGES.iter().filter(|(_, need, _)| needs.contains(need));
+    let installed = installed()?;
+    let missing: Vec<_> = wanted
+        .filter(|(name, ..)| !installed.contains(*name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(Outcome::AlreadyThere);
+    }
+    let names: Vec<_> = missing.iter().map(|(name, ..)| *name).collect();
+    if fs::metadata("/proc/self")
+        .context("/proc is not mounted")?
+        .uid()
+        != 0
+    {
+        let names = names.join(" ");
+        bail!("packages are missing: run `sudo apt-get install --no-install-recommends {names}`");
+    }
+    for (name, _, reason) in missing {
+        eprintln!("{name} is missing: {reason}");
+    }
+    eprintln!("installing {}…", names.join(" "));
+    process::run(apt_get().arg("update"))?;
+    process::run(
+        apt_get()
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(names),
+    )?;
+    Ok(Outcome::Done)
+}
+
+/// The names of all installed packages.
+fn installed() -> Result<BTreeSet<String>> {
+    let table = process::stdout(Command::new("dpkg-query").args([
+        "-W",
+        "-f",
+        "${db:Status-Status} ${Package}\n",
+    ]))?;
+    let names = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("installed "));
+    Ok(names.map(str::to_owned).collect())
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .args(["-q", "-q", "-o", "Dpkg::Use-Pty=0"])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}

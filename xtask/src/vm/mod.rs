@@ -1,0 +1,194 @@
+//! Runs a command under another kernel: a virtual machine that sees the host's files, and whose
+//! own writes stay in its memory.
+
+pub(crate) mod command;
+mod cpio;
+mod image;
+pub(crate) mod kernels;
+mod ports;
+mod qemu;
+mod scratch;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use self::kernels::Series;
+use self::ports::Ports;
+use self::scratch::Scratch;
+use crate::packages::{self, Need};
+use crate::paths;
+use crate::process::{Guarded, POLL};
+
+/// Where a guest looks for programs: Debian's own before anything that a user installed.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How long the servers and the emulator may take to find each other.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What to run, and in what kind of machine.
+#[derive(Clone)]
+pub(crate) struct VmRequest {
+    /// The kernel to boot.
+    pub(crate) series: Series,
+    /// The command and its arguments.
+    pub(crate) command: Vec<String>,
+    /// Where to run it.
+    pub(crate) directory: PathBuf,
+    /// Variables to set beside `PATH`, `HOME`, `LANG` and `TERM`.
+    pub(crate) environment: Vec<(String, String)>,
+    /// Folders to look for programs in before the usual ones.
+    pub(crate) programs: Vec<PathBuf>,
+    /// Folders to keep visible even if they are below `/tmp` or `/run`.
+    pub(crate) folders: Vec<PathBuf>,
+    /// A folder that the guest sees at `/share` and can write to.
+    pub(crate) share: Option<PathBuf>,
+    /// When to give up.
+    pub(crate) timeout: Duration,
+    /// The number of processors.
+    pub(crate) cpus: u8,
+    /// More arguments for the kernel.
+    pub(crate) append: String,
+    /// Whether the guest's clock counts instructions.
+    pub(crate) icount: bool,
+    /// Whether to pass on the command's output as it comes.
+    pub(crate) echo: bool,
+}
+
+impl VmRequest {
+    /// A request to run `command` at the top of the project, with everything else as usual.
+    pub(crate) fn new(series: Series, command: Vec<String>) -> Self {
+        let project = paths::project().to_owned();
+        Self {
+            series,
+            command,
+            directory: project.clone(),
+            environment: Vec::new(),
+            programs: vec![paths::target().join("debug")],
+            folders: vec![project],
+            share: None,
+            timeout: Duration::from_secs(600),
+            cpus: 2,
+            append: String::new(),
+            icount: false,
+            echo: true,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The command ended with this status.
+    Exited(u8),
+    /// It was not done in time.
+    TimedOut,
+    /// The machine stopped before the command ended.
+    Died,
+}
+
+/// What became of a request.
+pub(crate) struct VmOutcome {
+    /// How it ended.
+    pub(crate) ending: Ending,
+    /// The release of the kernel.
+    pub(crate) release: String,
+    /// What the command wrote to its standard output.
+    pub(crate) stdout: String,
+    /// What it wrote to its standard error.
+    pub(crate) stderr: String,
+    /// The kernel's messages.
+    pub(crate) log: PathBuf,
+}
+
+/// Brings what virtual machines need, boots one and runs the command in it.
+pub(crate) fn run(request: &VmRequest) -> Result<VmOutcome> {
+    packages::ensure(&[Need::Vm])?;
+    let kernel = kernels::find(request.series)?;
+    let log = log_file(request.series)?;
+    let scratch = Scratch::create()?;
+    fs::write(
+        scratch.path().join("initrd"),
+        image::build(&kernel, request)?,
+    )?;
+
+    let ports = Ports::listen(scratch.path())?;
+    let _host = serve(Path::new("/"), &scratch.path().join("host"), &log)?;
+    let share = request.share.as_ref();
+    let _share = share
+        .map(|folder| serve(folder, &scratch.path().join("share"), &log))
+        .transpose()?;
+    let deadline = Instant::now() + request.timeout;
+    let mut guest = start(
+        &mut qemu::guest(request, &kernel.image(), scratch.path(), &log),
+        &log,
+    )?;
+
+    let mut ports = ports
+        .accept(&mut guest.0, PATIENCE, request.echo)
+        .with_context(|| {
+            format!(
+                "the emulator did not start: see {}",
+                errors_of(&log).display()
+            )
+        })?;
+    let ending = ports.wait(deadline)?;
+    drop(guest);
+    let (stdout, stderr) = ports.output();
+    Ok(VmOutcome {
+        ending,
+        release: kernel.release,
+        stdout,
+        stderr,
+        log,
+    })
+}
+
+/// Starts a file server and waits until it listens.
+fn serve(source: &Path, socket: &Path, log: &Path) -> Result<Guarded> {
+    let mut server = start(&mut qemu::file_server(source, socket), log)?;
+    let deadline = Instant::now() + PATIENCE;
+    while !socket.exists() {
+        let ended = server.0.try_wait()?;
+        ensure!(
+            ended.is_none() && Instant::now() < deadline,
+            "the server of {} did not start (it needs root): see {}",
+            source.display(),
+            errors_of(log).display()
+        );
+        thread::sleep(POLL);
+    }
+    Ok(server)
+}
+
+/// Starts a program whose own messages go beside the kernel's.
+fn start(command: &mut Command, log: &Path) -> Result<Guarded> {
+    let errors = File::options()
+        .append(true)
+        .create(true)
+        .open(errors_of(log))?;
+    let command = command
+        .stdin(Stdio::null())
+        .stdout(errors.try_clone()?)
+        .stderr(errors);
+    let child = command
+        .spawn()
+        .context("could not start setpriv, of Debian's util-linux")?;
+    Ok(Guarded(child))
+}
+
+/// The file for the kernel's messages; each machine has its own.
+fn log_file(series: Series) -> Result<PathBuf> {
+    let folder = paths::target().join("vm");
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("could not create {}", folder.display()))?;
+    Ok(folder.join(format!("{series}-{}.log", std::process::id())))
+}
+
+/// The file for the messages of the emulator and the file servers.
+fn errors_of(log: &Path) -> PathBuf {
+    log.with_extension("err")
+}

@@ -1,0 +1,130 @@
+//! The three ways out of a guest: the command's two outputs and its exit status.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::Child;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::Ending;
+use super::qemu::PORTS;
+use crate::process::POLL;
+
+/// The ports, before the emulator has connected to them.
+pub(crate) struct Ports([UnixListener; 3]);
+
+impl Ports {
+    /// Opens the sockets in `folder`.
+    pub(crate) fn listen(folder: &Path) -> Result<Self> {
+        let open = |name| -> Result<UnixListener> {
+            let path = folder.join(name);
+            let listener = UnixListener::bind(&path)
+                .with_context(|| format!("could not open the socket {}", path.display()))?;
+            // The emulator may die instead of connecting.
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        let [stdout, stderr, status] = PORTS.map(open);
+        Ok(Self([stdout?, stderr?, status?]))
+    }
+
+    /// Waits for the emulator and begins to read.
+    pub(crate) fn accept(
+        self,
+        emulator: &mut Child,
+        patience: Duration,
+        echo: bool,
+    ) -> Result<OpenPorts> {
+        let deadline = Instant::now() + patience;
+        let [stdout, stderr, status] = self.0.map(|listener| accept(&listener, emulator, deadline));
+        let (stdout, stderr) = (stdout?, stderr?);
+        Ok(OpenPorts {
+            stdout: thread::spawn(move || copy(stdout, echo.then(io::stdout))),
+            stderr: thread::spawn(move || copy(stderr, echo.then(io::stderr))),
+            status: status?,
+        })
+    }
+}
+
+/// The ports, being read.
+pub(crate) struct OpenPorts {
+    stdout: JoinHandle<Vec<u8>>,
+    stderr: JoinHandle<Vec<u8>>,
+    status: UnixStream,
+}
+
+impl OpenPorts {
+    /// Waits for the end of the command or of the machine, until the deadline.
+    pub(crate) fn wait(&mut self, deadline: Instant) -> Result<Ending> {
+        let mut answer = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(Ending::TimedOut);
+            }
+            self.status.set_read_timeout(Some(left))?;
+            let mut byte = [0];
+            match self.status.read(&mut byte) {
+                Ok(0) => return Ok(Ending::Died),
+                Ok(_) if byte == *b"\n" => break,
+                Ok(_) => answer.extend(byte),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("the emulator's socket broke"),
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        let status = answer.parse();
+        Ok(Ending::Exited(
+            status.with_context(|| format!("the guest said {answer:?}"))?,
+        ))
+    }
+
+    /// What the command wrote to its standard output and its standard error, once the emulator is
+    /// gone.
+    pub(crate) fn output(self) -> (String, String) {
+        let text = |reader: JoinHandle<Vec<u8>>| {
+            let bytes = reader.join().unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        (text(self.stdout), text(self.stderr))
+    }
+}
+
+/// Reads to the end, passing on what comes.
+fn copy(mut port: UnixStream, mut echo: Option<impl Write>) -> Vec<u8> {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 8192];
+    while let Ok(length @ 1..) = port.read(&mut buffer) {
+        let news = buffer.get(..length).unwrap_or_default();
+        seen.extend_from_slice(news);
+        if let Some(echo) = &mut echo {
+            // Nobody may be reading us any more; the guest's work goes on.
+            let _ = echo.write_all(news).and_then(|()| echo.flush());
+        }
+    }
+    seen
+}
+
+fn accept(listener: &UnixListener, emulator: &mut Child, deadline: Instant) -> Result<UnixStream> {
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(status) = emulator.try_wait()? {
+            bail!("it ended with {status}");
+        }
+        if Instant::now() > deadline {
+            bail!("it did not connect in time");
+        }
+        thread::sleep(POLL);
+    }
+}

@@ -1,0 +1,100 @@
+//! The command lines of a guest and of the programs that show it the host's files.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use super::VmRequest;
+
+/// The names of the sockets through which the guest answers. Their order is that of the ports.
+pub(crate) const PORTS: [&str; 3] = ["stdout", "stderr", "status"];
+
+const VIRTIOFSD: &str = "/usr/lib/qemu/virtiofsd";
+/// Memory that the guest touches is all that the host gives, so this may be generous.
+const MEMORY: &str = "4G";
+/// The BPF security module is compiled into Debian's kernels, but off unless it is asked for. After
+/// an oops nothing that a test says is worth anything: stop.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic mitigations=off \
+                                random.trust_cpu=on lsm=landlock,lockdown,yama,bpf";
+
+/// The server that shows `source` to the guest through `socket`.
+pub(crate) fn file_server(source: &Path, socket: &Path) -> Command {
+    let mut command = tied(VIRTIOFSD);
+    command.arg(joined("--socket-path=", socket));
+    command.arg("-o").arg(joined("source=", source));
+    // A change of the root folder suffices: the server is as trusted as we are.
+    command.args(["-o", "sandbox=chroot", "-o", "xattr", "-o", "log_level=err"]);
+    command
+}
+
+/// The guest. `folder` holds the archive and all sockets; kernel messages go to `log`.
+pub(crate) fn guest(request: &VmRequest, kernel: &Path, folder: &Path, log: &Path) -> Command {
+    let mut qemu = tied("qemu-system-x86_64");
+    qemu.args([
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
+    qemu.args([
+        "-machine",
+        "q35,memory-backend=memory",
+        "-cpu",
+        "max",
+        "-m",
+        MEMORY,
+    ]);
+    qemu.args([
+        "-object",
+        &format!("memory-backend-memfd,id=memory,size={MEMORY},share=on"),
+    ]);
+    if request.icount {
+        // The guest's clock counts instructions, which one thread executes.
+        qemu.args(["-accel", "tcg,thread=single", "-icount", "shift=0"]);
+    } else {
+        qemu.args(["-accel", "tcg,thread=multi"]);
+    }
+    qemu.args(["-smp", &request.cpus.to_string()]);
+    qemu.arg("-kernel").arg(kernel);
+    qemu.arg("-initrd").arg(folder.join("initrd"));
+    qemu.args(["-append", &format!("{KERNEL_ARGUMENTS} {}", request.append)]);
+    qemu.arg("-serial").arg(joined("file:", log));
+
+    // The first device, as the guest names its ports after the device's number.
+    qemu.args(["-device", "virtio-serial-pci"]);
+    for tag in ["host", "share"] {
+        let socket = folder.join(tag);
+        if socket.exists() {
+            qemu.arg("-chardev")
+                .arg(joined(&format!("socket,id={tag},path="), &socket));
+            qemu.args([
+                "-device",
+                &format!("vhost-user-fs-pci,chardev={tag},tag={tag}"),
+            ]);
+        }
+    }
+    for (port, name) in (1..).zip(PORTS) {
+        let socket = folder.join(name);
+        qemu.arg("-chardev")
+            .arg(joined(&format!("socket,id={name},path="), &socket));
+        qemu.args([
+            "-device",
+            &format!("virtserialport,nr={port},chardev={name},name={name}"),
+        ]);
+    }
+    qemu
+}
+
+/// A command that dies with us, however we die.
+fn tied(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]);
+    command
+}
+
+fn joined(option: &str, path: &Path) -> OsString {
+    let mut joined = OsString::from(option);
+    joined.push(path);
+    joined
+}
