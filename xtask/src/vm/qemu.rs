@@ -41,7 +41,8 @@ pub(crate) fn guest(request: &VmRequest, kernel: &Path, folder: &Path, log: &Pat
         "-machine",
         "q35,memory-backend=memory",
         "-cpu",
-        "max",
+        // QEMU 7.2 leaves garbage in the flags after `cmpxchg16b`; without it the kernel does not use it.
+        "max,cx16=off",
         "-m",
         MEMORY,
     ]);
