@@ -1,0 +1,220 @@
+//! The launcher and init: the two processes between the supervisor and the skill.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, wait, waitpid};
+use rustix::thread::UnshareFlags;
+
+use super::error::{IsolateError, Result, Step};
+use super::launch::Launch;
+use super::report::{self, Ended, Layer, LayerReport, Record};
+use super::system::{self, Forked};
+use super::{limits, mounts, skill, spawn::Order};
+
+/// Exit code of a launch that failed.
+const FAILED: u8 = 125;
+
+/// The descriptors that a launch works with.
+pub(super) struct Descriptors {
+    pub(super) skill_dir: OwnedFd,
+    pub(super) cgroup_procs: Option<File>,
+    liveness: OwnedFd,
+}
+
+/// Runs this process as the launcher. `argument` is the number of the descriptor with the order.
+///
+/// Call it before any other thread exists.
+#[must_use]
+pub fn main(argument: Option<&OsStr>) -> ExitCode {
+    let (order, report) = match receive(argument) {
+        Ok(received) => received,
+        Err(error) => {
+            // There is no one else to tell.
+            let _ = writeln!(io::stderr(), "skillsandbox launcher: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    launch(order, &report).unwrap_or_else(|error| fail(&report, &error))
+}
+
+/// Tells the supervisor why there is no skill.
+fn fail(report: &File, error: &IsolateError) -> ExitCode {
+    // If it is gone, so is the reason to go on.
+    let _ = report::write(report, &Record::Failed(error.to_string()));
+    ExitCode::from(FAILED)
+}
+
+fn receive(argument: Option<&OsStr>) -> Result<(Order, File)> {
+    let number = argument.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
+    let Some(number) = number else {
+        return Err(IsolateError::refused(
+            "this is how skillsandbox starts itself",
+            "call skillsandbox run",
+        ));
+    };
+    let order = File::from(system::adopt(number).step("find the launcher's order")?);
+    system::keep_only_standard_streams().step("mark the inherited descriptors")?;
+    let order: Order = serde_json::from_reader(order)
+        .map_err(io::Error::from)
+        .step("read the launcher's order")?;
+    let report = system::adopt(order.report).step("find the report's pipe")?;
+    Ok((order, report.into()))
+}
+
+/// Makes the namespaces, and init in them; then waits for it.
+fn launch(order: Order, report: &File) -> Result<ExitCode> {
+    let adopt = |number| system::adopt(number).step("find an inherited descriptor");
+    let descriptors = Descriptors {
+        skill_dir: adopt(order.skill_dir)?,
+        cgroup_procs: order.cgroup_procs.map(adopt).transpose()?.map(Into::into),
+        liveness: adopt(order.liveness)?,
+    };
+    let launch = order.launch;
+    if launch.uid == 0 || launch.gid == 0 {
+        return Err(IsolateError::refused("a skill does not run as root", "name another user"));
+    }
+    // Out of the terminal's foreground group: an interrupt is for the supervisor to handle.
+    rustix::process::setsid().step("make a session")?;
+    let threads = if launch.limits.processes.is_some() { limits::threads_of(launch.uid)? } else { 0 };
+    system::unshare(UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)
+        .step("make the PID, IPC and host name namespaces")?;
+    match system::fork().step("fork")? {
+        Forked::Child => Ok(init(&launch, descriptors, report, threads)
+            .unwrap_or_else(|error| fail(report, &error))),
+        Forked::Parent(init) => {
+            drop(descriptors);
+            detach()?;
+            let status = loop {
+                match waitpid(Some(init), WaitOptions::empty()) {
+                    Err(Errno::INTR) => {}
+                    other => break other.step("wait for init")?,
+                }
+            };
+            let code = status.and_then(|(_, status)| ended(status)).map_or(0, Ended::exit_code);
+            Ok(ExitCode::from(u8::try_from(code).unwrap_or(FAILED)))
+        }
+    }
+}
+
+/// Lets go of the skill's streams, so that a pipe closes when the skill closes it.
+fn detach() -> Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null").step("open /dev/null")?;
+    let doing = "let go of the skill's streams";
+    rustix::stdio::dup2_stdin(&null).step(doing)?;
+    rustix::stdio::dup2_stdout(&null).step(doing)?;
+    rustix::stdio::dup2_stderr(&null).step(doing)
+}
+
+fn ended(status: WaitStatus) -> Option<Ended> {
+    let code = status.exit_status().map(Ended::Code);
+    code.or_else(|| status.terminating_signal().map(Ended::Signal))
+}
+
+/// Process 1 of the sandbox: makes its file tree, starts the skill, reaps, and reports the end.
+fn init(
+    launch: &Launch,
+    descriptors: Descriptors,
+    report: &File,
+    threads: u64,
+) -> Result<ExitCode> {
+    if rustix::process::getpid() != Pid::INIT {
+        return Err(IsolateError::refused(
+            "the PID namespace does not hold: init is not process 1",
+            "report this with the kernel's version",
+        ));
+    }
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .step("follow the launcher into death")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .step("hide init's memory")?;
+    rustix::system::sethostname(launch.hostname.as_bytes()).step("set the host name")?;
+    let memory_files = refuse_executable_memory_files();
+    let mounts = if launch.has(Layer::Mounts) {
+        mounts::enter(launch, descriptors.skill_dir.as_fd())?
+    } else {
+        LayerReport::off(Layer::Mounts)
+    };
+    report::write(report, &Record::Layer(mounts))?;
+
+    let signals = system::child_signals().step("watch for children")?;
+    let (handover, handover_end) =
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).step("make a pipe")?;
+    match system::fork().step("fork")? {
+        Forked::Child => {
+            drop(handover);
+            let end = File::from(handover_end);
+            let Err(error) = skill::become_skill(launch, descriptors, &end, threads, memory_files);
+            Ok(fail(&end, &error))
+        }
+        Forked::Parent(skill) => {
+            drop(handover_end);
+            let liveness = descriptors.liveness;
+            drop((descriptors.skill_dir, descriptors.cgroup_procs));
+            detach()?;
+            follow(File::from(handover), report)?;
+            let ended = watch(skill, &signals, &liveness)?;
+            report::write(report, &Record::Ended(ended))?;
+            Ok(ExitCode::from(u8::try_from(ended.exit_code()).unwrap_or(FAILED)))
+        }
+    }
+}
+
+/// Makes memory files not executable in this PID namespace unless they ask to be, which the
+/// system call filter refuses. Linux 6.3; says whether it did.
+fn refuse_executable_memory_files() -> bool {
+    let file = Path::new("/proc/sys/vm/memfd_noexec");
+    std::fs::write(file, "1").is_ok()
+        && std::fs::read_to_string(file).is_ok_and(|value| value.trim() == "1")
+}
+
+/// Passes on what the skill's process reports until `execve` closes its end of the pipe.
+fn follow(mut handover: File, report: &File) -> Result<()> {
+    let mut records = Vec::new();
+    handover.read_to_end(&mut records).step("read what the skill's process reports")?;
+    let mut to = report;
+    to.write_all(&records).step("write to the report")?;
+    let ready = serde_json::to_vec(&Record::Ready).map_err(io::Error::from).step("encode")?;
+    // After it comes nothing, unless `execve` failed.
+    if records.trim_ascii_end().ends_with(&ready) {
+        report::write(report, &Record::Started)?;
+    }
+    Ok(())
+}
+
+/// Waits until the skill ends, reaping what it leaves behind, or until the supervisor is gone.
+fn watch(skill: Pid, mut signals: &File, liveness: &OwnedFd) -> Result<Ended> {
+    loop {
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == skill => {
+                    if let Some(ended) = ended(status) {
+                        return Ok(ended);
+                    }
+                }
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => break,
+                Err(error) => return Err(error).step("wait for the skill"),
+            }
+        }
+        let mut events =
+            [PollFd::new(&signals, PollFlags::IN), PollFd::new(liveness, PollFlags::IN)];
+        match rustix::event::poll(&mut events, None) {
+            Err(Errno::INTR) => continue,
+            other => other.step("wait for the skill or the supervisor")?,
+        };
+        let [_, supervisor] = &events;
+        if !supervisor.revents().is_empty() {
+            return Err(IsolateError::refused("the supervisor is gone", "run the skill again"));
+        }
+        // How many ended is for `wait` to say.
+        let _ = signals.read(&mut [0; 1024]);
+    }
+}
