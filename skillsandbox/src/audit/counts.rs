@@ -70,11 +70,13 @@ impl Tally {
 
     fn verdicts(&self) -> Verdicts {
         let kinds = [self.open, self.exec, self.connect, self.sendmsg];
-        kinds.iter().fold(Verdicts::default(), |sum, kind| Verdicts {
-            allowed: sum.allowed + kind.allowed,
-            denied: sum.denied + kind.denied,
-            unknown: sum.unknown + kind.unknown,
-        })
+        kinds
+            .iter()
+            .fold(Verdicts::default(), |sum, kind| Verdicts {
+                allowed: sum.allowed + kind.allowed,
+                denied: sum.denied + kind.denied,
+                unknown: sum.unknown + kind.unknown,
+            })
     }
 }
 
@@ -193,9 +195,8 @@ impl Accounting {
     #[must_use]
     pub fn new(counts: &Counts, counters: &SlotCounters, sequences: &Sequences) -> Self {
         let records = counters.records;
-        let unexplained = i128::from(records)
-            - i128::from(counts.emitted)
-            - i128::from(counts.dropped.sum());
+        let unexplained =
+            i128::from(records) - i128::from(counts.emitted) - i128::from(counts.dropped.sum());
         let never = records.saturating_sub(sequences.received());
         let mut missing: Vec<_> = sequences.missing().collect();
         if records > sequences.highest() {

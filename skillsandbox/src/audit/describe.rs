@@ -210,7 +210,13 @@ fn actor<'r>(bytes: &'r ActorBytes, executable: Option<&'r Executable>) -> Actor
         ppid: bytes.ppid,
         uid: bytes.uid,
         gid: bytes.gid,
-        comm: Text(bytes.comm.split(|byte| *byte == 0).next().unwrap_or_default()),
+        comm: Text(
+            bytes
+                .comm
+                .split(|byte| *byte == 0)
+                .next()
+                .unwrap_or_default(),
+        ),
         executable: executable.map(|executable| Text(&executable.path)),
         executable_source: executable.map(|executable| executable.source),
     }

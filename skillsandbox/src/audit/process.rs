@@ -99,7 +99,10 @@ mod tests {
         let mut processes = Processes::default();
         processes.exec(10, program(b"/bin/sh", 1), &received(1..=1));
         processes.fork(10, 11, 2, &received(1..=2));
-        assert_eq!(path(&processes, 11, 3, &received(1..=3)).unwrap(), "/bin/sh");
+        assert_eq!(
+            path(&processes, 11, 3, &received(1..=3)).unwrap(),
+            "/bin/sh"
+        );
         processes.exec(11, program(b"/bin/ls", 4), &received(1..=4));
         let seen = received(1..=6);
         assert_eq!(path(&processes, 11, 5, &seen).unwrap(), "/bin/ls");

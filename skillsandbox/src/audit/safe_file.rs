@@ -113,10 +113,12 @@ impl Place {
     ) -> Result<(), SafeFileError> {
         self.refuse_anything_but_a_file()?;
         let temporary = Temporary::new(self, owner)?;
-        let failed = |what| move |source| SafeFileError::System {
-            path: self.path.clone(),
-            what,
-            source,
+        let failed = |what| {
+            move |source| SafeFileError::System {
+                path: self.path.clone(),
+                what,
+                source,
+            }
         };
         let mut out = BufWriter::new(&temporary.file);
         content(&mut out)
@@ -127,18 +129,19 @@ impl Place {
         self.refuse_anything_but_a_file()?;
         fs::renameat(&self.folder, &temporary.name, &self.folder, &self.name)
             .map_err(|errno| system(&self.path, "cannot rename into place", errno))?;
-        self.prove_same(&temporary.file)?;
+        if let Err(error) = self.prove_same(&temporary.file) {
+            // What is there now must not pass for ours.
+            let _ = fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
+            return Err(error);
+        }
         // The rename lasts once the folder is written; some file systems cannot sync a folder.
         let _ = fs::fsync(&self.folder);
         Ok(())
     }
 
     fn create(&self, name: &OsStr, owner: Option<Owner>) -> Result<File, SafeFileError> {
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|errno| system(&self.path, "cannot create", errno))?;
         // The umask can only have taken bits away from 0600.
@@ -233,9 +236,8 @@ fn open_step_by_step(path: &Path) -> Result<OwnedFd, Errno> {
         };
         folder = fs::openat(&folder, name, flags, Mode::empty()).map_err(|errno| {
             // O_DIRECTORY | O_NOFOLLOW answers ENOTDIR to a link.
-            let link = fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|found| {
-                FileType::from_raw_mode(found.st_mode) == FileType::Symlink
-            });
+            let link = fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink);
             if link { Errno::LOOP } else { errno }
         })?;
     }

@@ -92,9 +92,8 @@ impl Violations {
                 denied: *denied,
             })
             .collect();
-        top_targets.sort_by(|one, other| {
-            (other.denied, one.target).cmp(&(one.denied, other.target))
-        });
+        top_targets
+            .sort_by(|one, other| (other.denied, one.target).cmp(&(one.denied, other.target)));
         top_targets.truncate(TARGETS_LISTED);
         ViolationSummary {
             total: self.total,

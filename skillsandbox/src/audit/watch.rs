@@ -250,10 +250,7 @@ fn show_note(out: &mut impl Write, colour: Colour, note: &Note) -> io::Result<()
         Note::Lost(lost) => {
             let text = format!(
                 "LOST  {} allowed, {} denied, {} of processes, {} undecodable",
-                lost.dropped.allowed,
-                lost.dropped.denied,
-                lost.dropped.processes,
-                lost.undecodable
+                lost.dropped.allowed, lost.dropped.denied, lost.dropped.processes, lost.undecodable
             );
             write!(out, "{}", colour.alarm(&text))
         }
