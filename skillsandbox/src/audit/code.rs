@@ -1,0 +1,323 @@
+//! Numbers of the kernel and their names. A number without a name is written as a number: never
+//! guessed, never lost.
+
+use std::fmt::{self, Display, Formatter};
+
+use serde::{Serialize, Serializer, ser::SerializeSeq};
+use skillsandbox_common::{
+    event::PathSource,
+    header::{Kind, Reason, Verdict},
+    rule::Access,
+};
+
+/// A code of the kernel side: known to this version, or the number of a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Code<T> {
+    /// A code of this version.
+    Known(T),
+    /// Any other number.
+    Unknown(u16),
+}
+
+/// What has a name in every output.
+pub trait Named {
+    /// That name.
+    fn name(&self) -> &'static str;
+}
+
+macro_rules! named {
+    ($($type:ty),*) => { $(impl Named for $type {
+        fn name(&self) -> &'static str { self.as_str() }
+    })* };
+}
+named!(Kind, Verdict, Reason);
+
+impl Named for PathSource {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Resolved => "resolved",
+            Self::Passed => "passed",
+        }
+    }
+}
+
+impl Code<Verdict> {
+    /// The verdict of this number.
+    #[must_use]
+    pub fn verdict(code: u8) -> Self {
+        Verdict::from_code(code).map_or(Self::Unknown(code.into()), Self::Known)
+    }
+}
+
+impl Code<Reason> {
+    /// The reason of this number.
+    #[must_use]
+    pub fn reason(code: u8) -> Self {
+        Reason::from_code(code).map_or(Self::Unknown(code.into()), Self::Known)
+    }
+}
+
+impl Code<PathSource> {
+    /// The source of this number.
+    #[must_use]
+    pub fn path_source(code: u16) -> Self {
+        PathSource::from_code(code).map_or(Self::Unknown(code), Self::Known)
+    }
+}
+
+impl<T: Named> Display for Code<T> {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(code) => out.pad(code.name()),
+            Self::Unknown(number) => write!(out, "unknown_{number}"),
+        }
+    }
+}
+
+impl<T: Named> Serialize for Code<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Known(code) => serializer.serialize_str(code.name()),
+            Self::Unknown(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+/// A number with a name in a table, written as the name or as `unknown_<number>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number {
+    number: u16,
+    name: Option<&'static str>,
+}
+
+impl Number {
+    fn of(number: u16, table: &[(u16, &'static str)]) -> Self {
+        let name = table.iter().find(|(known, _)| *known == number);
+        Self {
+            number,
+            name: name.map(|(_, name)| *name),
+        }
+    }
+
+    /// An `AF_*` number (`include/linux/socket.h`).
+    #[must_use]
+    pub fn family(number: u16) -> Self {
+        Self::of(number, &[(2, "inet"), (10, "inet6")])
+    }
+
+    /// An `IPPROTO_*` number (`include/uapi/linux/in.h`).
+    #[must_use]
+    pub fn protocol(number: u16) -> Self {
+        const TABLE: &[(u16, &str)] = &[
+            (6, "tcp"),
+            (17, "udp"),
+            (1, "icmp"),
+            (58, "icmpv6"),
+            (33, "dccp"),
+            (132, "sctp"),
+            (136, "udplite"),
+            (255, "raw"),
+            (262, "mptcp"),
+        ];
+        Self::of(number, TABLE)
+    }
+
+    /// A `SOCK_*` number (`include/linux/net.h`).
+    #[must_use]
+    pub fn socket_type(number: u16) -> Self {
+        const TABLE: &[(u16, &str)] = &[
+            (1, "stream"),
+            (2, "datagram"),
+            (3, "raw"),
+            (5, "seqpacket"),
+            (6, "dccp"),
+        ];
+        Self::of(number, TABLE)
+    }
+}
+
+impl Display for Number {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        match self.name {
+            Some(name) => out.write_str(name),
+            None => write!(out, "unknown_{}", self.number),
+        }
+    }
+}
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.name {
+            Some(name) => serializer.serialize_str(name),
+            None => serializer.collect_str(self),
+        }
+    }
+}
+
+/// Bits of [`Access`], written as a list of names; the bits without one as `unknown_0x…`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessBits(pub u16);
+
+impl AccessBits {
+    const NAMES: &[(u32, &str)] = &[
+        (Access::READ as u32, "read"),
+        (Access::WRITE as u32, "write"),
+        (Access::EXEC as u32, "exec"),
+    ];
+}
+
+impl Serialize for AccessBits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        bits(self.0.into(), None, Self::NAMES, serializer)
+    }
+}
+
+impl Display for AccessBits {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let mut rest = u32::from(self.0);
+        let mut separator = "";
+        for (bit, name) in Self::NAMES {
+            if rest & bit != 0 {
+                write!(out, "{separator}{name}")?;
+                separator = "+";
+                rest &= !bit;
+            }
+        }
+        if rest != 0 {
+            write!(out, "{separator}unknown_{rest:#x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Flags of `open(2)`, written as a list of names; the bits without one as `unknown_0x…`.
+/// `O_LARGEFILE`, which the kernel sets on every open of a 64-bit program, is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFlags(pub u32);
+
+#[cfg(target_arch = "aarch64")]
+const KERNEL_O_LARGEFILE: u32 = 0o400_000;
+#[cfg(not(target_arch = "aarch64"))]
+const KERNEL_O_LARGEFILE: u32 = 0o100_000;
+
+impl Serialize for OpenFlags {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Flags of several bits come before those whose bits they hold.
+        const NAMES: &[(u32, &str)] = &[
+            (libc::O_CREAT.cast_unsigned(), "O_CREAT"),
+            (libc::O_EXCL.cast_unsigned(), "O_EXCL"),
+            (libc::O_NOCTTY.cast_unsigned(), "O_NOCTTY"),
+            (libc::O_TRUNC.cast_unsigned(), "O_TRUNC"),
+            (libc::O_APPEND.cast_unsigned(), "O_APPEND"),
+            (libc::O_NONBLOCK.cast_unsigned(), "O_NONBLOCK"),
+            (libc::O_SYNC.cast_unsigned(), "O_SYNC"),
+            (libc::O_DSYNC.cast_unsigned(), "O_DSYNC"),
+            (libc::O_ASYNC.cast_unsigned(), "O_ASYNC"),
+            (libc::O_DIRECT.cast_unsigned(), "O_DIRECT"),
+            (libc::O_TMPFILE.cast_unsigned(), "O_TMPFILE"),
+            (libc::O_DIRECTORY.cast_unsigned(), "O_DIRECTORY"),
+            (libc::O_NOFOLLOW.cast_unsigned(), "O_NOFOLLOW"),
+            (libc::O_NOATIME.cast_unsigned(), "O_NOATIME"),
+            (libc::O_CLOEXEC.cast_unsigned(), "O_CLOEXEC"),
+            (libc::O_PATH.cast_unsigned(), "O_PATH"),
+        ];
+        let mode = match self.0.cast_signed() & libc::O_ACCMODE {
+            libc::O_RDONLY => "O_RDONLY",
+            libc::O_WRONLY => "O_WRONLY",
+            libc::O_RDWR => "O_RDWR",
+            _ => "O_ACCMODE",
+        };
+        let rest = self.0 & !libc::O_ACCMODE.cast_unsigned() & !KERNEL_O_LARGEFILE;
+        bits(rest, Some(mode), NAMES, serializer)
+    }
+}
+
+fn bits<S: Serializer>(
+    mut rest: u32,
+    first: Option<&str>,
+    names: &[(u32, &str)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut list = serializer.serialize_seq(None)?;
+    if let Some(first) = first {
+        list.serialize_element(first)?;
+    }
+    for (bits, name) in names {
+        if rest & bits == *bits {
+            list.serialize_element(name)?;
+            rest &= !bits;
+        }
+    }
+    if rest != 0 {
+        list.serialize_element(&format_args!("unknown_{rest:#x}"))?;
+    }
+    list.end()
+}
+
+macro_rules! table {
+    ($(#[$doc:meta])* $function:ident: $($name:ident)*) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $function(number: i32) -> Option<&'static str> {
+            match number {
+                $(libc::$name => Some(stringify!($name)),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+table! {
+    /// Name of an `errno`, of those that opening and executing give (`open(2)`, `execve(2)`).
+    errno_name:
+    E2BIG EACCES EAGAIN EBADF EBUSY EDQUOT EEXIST EFAULT EFBIG EINTR EINVAL EIO EISDIR ELIBBAD
+    ELOOP EMFILE ENAMETOOLONG ENFILE ENODEV ENOENT ENOEXEC ENOMEM ENOSPC ENOSYS ENOTDIR ENXIO
+    EOPNOTSUPP EOVERFLOW EPERM EROFS ESTALE ETXTBSY EXDEV
+}
+
+table! {
+    /// Name of a signal that can end a process (`signal(7)`).
+    signal_name:
+    SIGABRT SIGALRM SIGBUS SIGFPE SIGHUP SIGILL SIGINT SIGIO SIGKILL SIGPIPE SIGPROF SIGPWR SIGQUIT
+    SIGSEGV SIGSTKFLT SIGSYS SIGTERM SIGTRAP SIGUSR1 SIGUSR2 SIGVTALRM SIGXCPU SIGXFSZ
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(value: &impl Serialize) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
+    #[test]
+    fn unknown_codes_stay_numbers() {
+        assert_eq!(json(&Code::verdict(1)), r#""deny""#);
+        assert_eq!(json(&Code::verdict(9)), r#""unknown_9""#);
+        assert_eq!(json(&Code::reason(200)), r#""unknown_200""#);
+        assert_eq!(json(&Code::path_source(7)), r#""unknown_7""#);
+        assert_eq!(json(&Number::protocol(6)), r#""tcp""#);
+        assert_eq!(json(&Number::protocol(999)), r#""unknown_999""#);
+        assert_eq!(json(&Number::family(1)), r#""unknown_1""#);
+    }
+
+    #[test]
+    fn bits_are_named_and_the_rest_is_kept() {
+        assert_eq!(json(&AccessBits(3)), r#"["read","write"]"#);
+        assert_eq!(json(&AccessBits(0x14)), r#"["exec","unknown_0x10"]"#);
+        assert_eq!(AccessBits(0x13).to_string(), "read+write+unknown_0x10");
+        let flags = (libc::O_WRONLY | libc::O_CREAT | libc::O_TMPFILE).cast_unsigned();
+        assert_eq!(
+            json(&OpenFlags(flags | 0x20 | KERNEL_O_LARGEFILE)),
+            r#"["O_WRONLY","O_CREAT","O_TMPFILE","unknown_0x20"]"#
+        );
+        assert_eq!(json(&OpenFlags(0)), r#"["O_RDONLY"]"#);
+    }
+
+    #[test]
+    fn errors_and_signals_have_their_names() {
+        assert_eq!(errno_name(13), Some("EACCES"));
+        assert_eq!(errno_name(9999), None);
+        assert_eq!(signal_name(9), Some("SIGKILL"));
+    }
+}

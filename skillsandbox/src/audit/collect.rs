@@ -1,0 +1,255 @@
+//! [`Collector`]: event bytes from the rings, in order, accounted for, to every sink.
+//!
+//! The supervisor drains the ring of events, then the ring of denials, pushes every event, and
+//! ends the batch. In that order: the two rings share one sequence, and a denial that was made
+//! before the last event drained is then in the same batch, where sorting puts it in its place.
+
+use std::io;
+
+use skillsandbox_common::{event::PathSource, header::Verdict, slot::SlotCounters};
+use thiserror::Error;
+
+use super::{
+    clock::Clock,
+    code::Code,
+    counts::{Accounting, Counts, Dropped, Summary, Tally},
+    decode::{self, Body, decode},
+    describe::Knowledge,
+    process::{Executable, Processes},
+    record::{End, Ending, Lost, Note, Record},
+    sequence::Sequences,
+    sink::Sink,
+};
+
+/// A batch that grows past this many bytes ends by itself.
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A sink failed. It gets no more records, the others do; this is said once.
+#[derive(Debug, Error)]
+#[error("audit: {sink} cannot be written: {source}; its record of this run is not complete")]
+pub struct SinkError {
+    /// The name that the sink was added under.
+    pub sink: &'static str,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Orders, counts and hands out the records of one sandbox.
+pub struct Collector<'a> {
+    knowledge: Knowledge<'a>,
+    sinks: Sinks<'a>,
+    batch: Batch,
+    processes: Processes,
+    sequences: Sequences,
+    tally: Tally,
+    undecodable: u64,
+    /// What the last note of lost records covered.
+    told: (Dropped, u64),
+}
+
+impl<'a> Collector<'a> {
+    /// A collector without sinks.
+    #[must_use]
+    pub fn new(knowledge: Knowledge<'a>) -> Self {
+        Self {
+            knowledge,
+            sinks: Sinks::default(),
+            batch: Batch::default(),
+            processes: Processes::default(),
+            sequences: Sequences::default(),
+            tally: Tally::default(),
+            undecodable: 0,
+            told: Default::default(),
+        }
+    }
+
+    /// Adds a sink under a name for error messages.
+    pub fn add(&mut self, name: &'static str, sink: Box<dyn Sink + 'a>) {
+        self.sinks.working.push((name, sink));
+    }
+
+    /// Takes the bytes of one event, as a ring gave them.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.batch.push(bytes);
+        if self.batch.bytes.len() > BATCH_BYTES_MAX {
+            return self.end_batch();
+        }
+        Ok(())
+    }
+
+    /// Both rings are drained: sorts what was pushed and hands it to the sinks.
+    pub fn end_batch(&mut self) -> Result<(), SinkError> {
+        let batch = std::mem::take(&mut self.batch);
+        let mut events = Vec::with_capacity(batch.ends.len());
+        for bytes in batch.events() {
+            match decode(bytes) {
+                Ok(event) => events.push(event),
+                Err(_) => self.undecodable += 1,
+            }
+        }
+        events.sort_by_key(|event| event.prefix.actor.sequence);
+        for event in &events {
+            self.sequences.insert(event.prefix.actor.sequence);
+            let record = self
+                .knowledge
+                .describe(event, &self.processes, &self.sequences);
+            self.tally.add(&record);
+            self.sinks.record(&record);
+            let allowed = record
+                .decision()
+                .is_none_or(|decided| decided.verdict == Code::Known(Verdict::Allow));
+            learn(event, allowed, &mut self.processes, &self.sequences);
+        }
+        drop(events);
+        self.batch = batch.emptied();
+        self.sinks.each(|sink| sink.end_batch());
+        self.sinks.failure()
+    }
+
+    /// Says something of userspace's own, after everything pushed so far.
+    pub fn note(&mut self, note: &Note) -> Result<(), SinkError> {
+        let pushed = self.end_batch();
+        self.sinks.record(&self.knowledge.note(note));
+        self.sinks.each(|sink| sink.end_batch());
+        pushed.and(self.sinks.failure())
+    }
+
+    /// Says what was lost since the last time, if anything was. To be called from time to time
+    /// with the kernel side's counters.
+    pub fn counters(&mut self, counters: &SlotCounters) -> Result<(), SinkError> {
+        self.end_batch()?;
+        let (told, told_undecodable) = self.told;
+        let now = Dropped::of(counters);
+        let lost = Lost {
+            dropped: now.since(&told),
+            undecodable: self.undecodable - told_undecodable,
+        };
+        if lost.dropped.sum() == 0 && lost.undecodable == 0 {
+            return Ok(());
+        }
+        self.told = (now, self.undecodable);
+        self.note(&Note::Lost(lost))
+    }
+
+    /// Ends the run. The rings must be drained, and `counters` read after the cgroup was empty.
+    /// The second value is every sink that failed here and was not reported before.
+    #[must_use]
+    pub fn finish(mut self, counters: &SlotCounters, ending: Ending) -> (Summary, Vec<SinkError>) {
+        let mut errors = Vec::new();
+        errors.extend(self.counters(counters).err());
+        let counts = Counts::new(self.tally, self.undecodable, counters);
+        let accounting = Accounting::new(&counts, counters, &self.sequences);
+        let end = Note::End(End {
+            ending,
+            counts,
+            balanced: accounting.balanced,
+        });
+        errors.extend(self.note(&end).err());
+        while let Err(error) = self.sinks.failure() {
+            errors.push(error);
+        }
+        let mut summary = Summary {
+            completed: self.knowledge.clock.time(Clock::boot_ns()),
+            ending,
+            counts,
+            accounting,
+            failed_sinks: self.sinks.failed.clone(),
+        };
+        self.sinks.each(|sink| sink.finish(&summary));
+        while let Err(error) = self.sinks.failure() {
+            errors.push(error);
+        }
+        summary.failed_sinks = self.sinks.failed;
+        (summary, errors)
+    }
+}
+
+/// What an event says of a process, after its own record was made.
+fn learn(
+    event: &decode::Event<'_>,
+    allowed: bool,
+    processes: &mut Processes,
+    sequences: &Sequences,
+) {
+    let actor = &event.prefix.actor;
+    match event.body {
+        // Seen after the fact, a call that failed executed nothing.
+        Body::Exec(path) if allowed && path.body.result >= 0 => {
+            let program = Executable {
+                path: path.path.into(),
+                source: Code::<PathSource>::path_source(path.body.source),
+                since: actor.sequence,
+            };
+            processes.exec(actor.tgid, program, sequences);
+        }
+        Body::Fork(fork) => processes.fork(actor.tgid, fork.child, actor.sequence, sequences),
+        Body::Exit(_) => processes.exit(actor.pid),
+        _ => {}
+    }
+}
+
+/// Bytes of events, one after the other, until they are sorted.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    fn push(&mut self, event: &[u8]) {
+        self.bytes.extend_from_slice(event);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn events(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().filter_map(move |&end| {
+            let event = self.bytes.get(start..end);
+            start = end;
+            event
+        })
+    }
+
+    /// The same memory, for the next batch.
+    fn emptied(mut self) -> Self {
+        self.bytes.clear();
+        self.ends.clear();
+        self
+    }
+}
+
+/// The sinks that work, and the names of those that failed.
+#[derive(Default)]
+struct Sinks<'a> {
+    working: Vec<(&'static str, Box<dyn Sink + 'a>)>,
+    failed: Vec<String>,
+    unreported: Vec<SinkError>,
+}
+
+impl Sinks<'_> {
+    fn record(&mut self, record: &Record<'_>) {
+        self.each(|sink| sink.record(record));
+    }
+
+    fn each(&mut self, mut call: impl FnMut(&mut dyn Sink) -> io::Result<()>) {
+        self.working.retain_mut(|(name, sink)| {
+            let Err(source) = call(sink.as_mut()) else {
+                return true;
+            };
+            self.failed.push(format!("{name}: {source}"));
+            self.unreported.push(SinkError { sink: name, source });
+            false
+        });
+    }
+
+    fn failure(&mut self) -> Result<(), SinkError> {
+        match self.unreported.pop() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "collect_tests.rs"]
+mod tests;

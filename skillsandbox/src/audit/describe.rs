@@ -1,0 +1,223 @@
+//! [`Event`](decode::Event) → [`Record`]: adds what only userspace knows.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use skillsandbox_common::{
+    event::{NetworkBody, PathSource},
+    header::{Actor as ActorBytes, EventPrefix, Reason, Verdict},
+    rule::Decision,
+};
+
+use super::{
+    clock::Clock,
+    code::{AccessBits, Code, Number, OpenFlags, errno_name},
+    decode::{self, Body, PathEvent},
+    process::{Executable, Processes},
+    record::{
+        Actor, Decided, Ending, Event, Exit, FileAccess, Fork, NetworkAccess, Note, RECORD_VERSION,
+        Record, Rule, What,
+    },
+    sequence::Sequences,
+    text::{HexUnlessUtf8, Text},
+};
+
+/// A rule of the policy as a person reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleText {
+    /// How it reads.
+    pub text: String,
+    /// Its line in the manifest; `None` for a built-in rule.
+    pub line: Option<u32>,
+}
+
+/// Knows which declared host name has an address. Asked for every connection and datagram.
+pub trait Names: Sync {
+    /// One of the declared names that have this address, if any.
+    fn name_of(&self, address: IpAddr) -> Option<String>;
+}
+
+/// Decides what a call meant that was seen after the fact (`path_source` is `passed`), where no
+/// eBPF program could decide on it.
+pub trait Judge: Sync {
+    /// The decision on a call with these arguments and this result: 0 or more, or `-errno`.
+    fn judge(&self, path: &[u8], access: u16, result: i32) -> Decision;
+}
+
+/// The judge when none is given: what the kernel refused was denied, nothing else is decided.
+#[derive(Clone, Copy, Debug)]
+pub struct ByResult;
+
+impl Judge for ByResult {
+    fn judge(&self, _: &[u8], _: u16, result: i32) -> Decision {
+        let refused = result == -libc::EACCES || result == -libc::EPERM;
+        let (verdict, reason) = if refused {
+            (Verdict::Deny, Reason::Refused)
+        } else {
+            (Verdict::Allow, Reason::Observed)
+        };
+        Decision {
+            verdict,
+            reason,
+            rule: 0,
+        }
+    }
+}
+
+/// What userspace knows of one sandbox.
+pub struct Knowledge<'a> {
+    /// The sandbox's id.
+    pub sandbox: String,
+    /// Time since boot to the time of day.
+    pub clock: Clock,
+    /// The policy's rules; rule number 1 comes first.
+    pub rules: &'a [RuleText],
+    /// Host names of addresses.
+    pub names: Option<&'a dyn Names>,
+    /// Judge of calls seen after the fact; [`ByResult`] when `None`.
+    pub judge: Option<&'a dyn Judge>,
+}
+
+impl<'a> Knowledge<'a> {
+    /// The record of an event.
+    pub fn describe<'r>(
+        &'r self,
+        event: &'r decode::Event<'r>,
+        processes: &'r Processes,
+        sequences: &Sequences,
+    ) -> Record<'r> {
+        let prefix = &event.prefix;
+        let (tgid, sequence) = (prefix.actor.tgid, prefix.actor.sequence);
+        let actor = actor(
+            &prefix.actor,
+            processes.executable(tgid, sequence, sequences),
+        );
+        let what = match event.body {
+            Body::Open(path) => Event::Open(self.file(prefix, actor, path, true)),
+            Body::Exec(path) => Event::Exec(self.file(prefix, actor, path, false)),
+            Body::Connect(body) => Event::Connect(self.network(prefix, actor, &body)),
+            Body::Sendmsg(body) => Event::Sendmsg(self.network(prefix, actor, &body)),
+            Body::Fork(body) => Event::Fork(Fork {
+                actor,
+                child: body.child,
+            }),
+            Body::Exit(body) => Event::Exit(Exit {
+                actor,
+                ending: Ending::from_wait_status(body.status),
+            }),
+        };
+        self.record(prefix.header.time_ns, Some(sequence), What::Event(what))
+    }
+
+    /// The record of a note, made now.
+    #[must_use]
+    pub fn note<'r>(&'r self, note: &'r Note) -> Record<'r> {
+        self.record(Clock::boot_ns(), None, What::Note(note))
+    }
+
+    fn record<'r>(&'r self, boot_ns: u64, sequence: Option<u64>, what: What<'r>) -> Record<'r> {
+        Record {
+            v: RECORD_VERSION,
+            time: self.clock.time(boot_ns),
+            boot_ns,
+            sandbox: &self.sandbox,
+            sequence,
+            what,
+        }
+    }
+
+    fn decided(&self, prefix: &EventPrefix) -> Decided<'a> {
+        Decided {
+            verdict: Code::verdict(prefix.header.verdict),
+            reason: Code::reason(prefix.header.reason),
+            rule: self.rule(prefix.actor.rule),
+        }
+    }
+
+    fn rule(&self, number: u32) -> Option<Rule<'a>> {
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        let rule = self.rules.get(index);
+        Some(Rule {
+            number,
+            text: rule.map(|rule| rule.text.as_str()),
+            line: rule.and_then(|rule| rule.line),
+        })
+    }
+
+    fn file<'r>(
+        &self,
+        prefix: &EventPrefix,
+        actor: Actor<'r>,
+        event: PathEvent<'r>,
+        open: bool,
+    ) -> FileAccess<'r>
+    where
+        'a: 'r,
+    {
+        let PathEvent { body, path } = event;
+        let source = Code::path_source(body.source);
+        let passed = source == Code::Known(PathSource::Passed);
+        let mut decided = self.decided(prefix);
+        if passed && decided.reason == Code::Known(Reason::Observed) {
+            let judge = self.judge.unwrap_or(&ByResult);
+            let decision = judge.judge(path, body.access, body.result);
+            decided = Decided {
+                verdict: Code::Known(decision.verdict),
+                reason: Code::Known(decision.reason),
+                rule: self.rule(decision.rule.into()),
+            };
+        }
+        FileAccess {
+            decided,
+            actor,
+            access: AccessBits(body.access),
+            path: (!path.is_empty()).then_some(Text(path)),
+            path_bytes: HexUnlessUtf8(path),
+            path_source: source,
+            directory: (passed && !path.starts_with(b"/")).then_some(body.directory),
+            open_flags: open.then_some(OpenFlags(body.open_flags)),
+            result: passed.then_some(body.result),
+            error: body.result.checked_neg().and_then(errno_name),
+        }
+    }
+
+    fn network<'r>(
+        &self,
+        prefix: &EventPrefix,
+        actor: Actor<'r>,
+        body: &NetworkBody,
+    ) -> NetworkAccess<'r>
+    where
+        'a: 'r,
+    {
+        let address = Ipv6Addr::from(body.address).to_canonical();
+        NetworkAccess {
+            decided: self.decided(prefix),
+            actor,
+            address,
+            port: body.port,
+            family: Number::family(body.family),
+            protocol: Number::protocol(body.protocol),
+            socket_type: Number::socket_type(body.socket_type),
+            name: self.names.and_then(|names| names.name_of(address)),
+        }
+    }
+}
+
+fn actor<'r>(bytes: &'r ActorBytes, executable: Option<&'r Executable>) -> Actor<'r> {
+    Actor {
+        pid: bytes.pid,
+        tgid: bytes.tgid,
+        ppid: bytes.ppid,
+        uid: bytes.uid,
+        gid: bytes.gid,
+        comm: Text(
+            bytes
+                .comm
+                .split(|byte| *byte == 0)
+                .next()
+                .unwrap_or_default(),
+        ),
+        executable: executable.map(|executable| Text(&executable.path)),
+        executable_source: executable.map(|executable| executable.source),
+    }
+}

@@ -1,0 +1,341 @@
+//! The record that is written out: one object per access, process event or note.
+//!
+//! `docs/events.md` describes every field. A record of one kind always has the same fields; null
+//! means not known or not applicable.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use skillsandbox_common::{
+    event::PathSource,
+    header::{Reason, Verdict},
+};
+
+use super::{
+    clock::Time,
+    code::{AccessBits, Code, Number, OpenFlags},
+    counts::{Counts, Dropped},
+    text::{HexUnlessUtf8, Text},
+};
+
+/// Version of the records' schema, the field `v`.
+pub const RECORD_VERSION: u8 = 1;
+
+/// One record. Borrows from the event it was made of, so that writing it allocates nothing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record<'a> {
+    /// [`RECORD_VERSION`].
+    pub v: u8,
+    /// Time of day.
+    pub time: Time,
+    /// Nanoseconds since boot.
+    pub boot_ns: u64,
+    /// Which sandbox.
+    pub sandbox: &'a str,
+    /// Number of the kernel's record in its sandbox; null for a note, which userspace makes.
+    pub sequence: Option<u64>,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: What<'a>,
+}
+
+impl Record<'_> {
+    /// The decision, where there was one to make.
+    #[must_use]
+    pub fn decision(&self) -> Option<&Decided<'_>> {
+        match &self.what {
+            What::Event(Event::Open(file) | Event::Exec(file)) => Some(&file.decided),
+            What::Event(Event::Connect(network) | Event::Sendmsg(network)) => {
+                Some(&network.decided)
+            }
+            What::Event(Event::Fork(_) | Event::Exit(_)) | What::Note(_) => None,
+        }
+    }
+
+    /// Whether an access was denied.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        self.decision()
+            .is_some_and(|decided| decided.verdict == Code::Known(Verdict::Deny))
+    }
+}
+
+/// An event of the kernel or a note of userspace.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum What<'a> {
+    /// Seen by the kernel side.
+    Event(Event<'a>),
+    /// Said by userspace.
+    Note(&'a Note),
+}
+
+/// What the kernel side saw.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event<'a> {
+    /// A file was opened.
+    Open(FileAccess<'a>),
+    /// A program was executed.
+    Exec(FileAccess<'a>),
+    /// A socket was connected.
+    Connect(NetworkAccess<'a>),
+    /// A datagram was sent.
+    Sendmsg(NetworkAccess<'a>),
+    /// A process was made.
+    Fork(Fork<'a>),
+    /// A process ended.
+    Exit(Exit<'a>),
+}
+
+/// What was decided, why, and by which rule.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decided<'a> {
+    /// Allow or deny.
+    pub verdict: Code<Verdict>,
+    /// Why.
+    pub reason: Code<Reason>,
+    /// The rule that decided, if one did.
+    pub rule: Option<Rule<'a>>,
+}
+
+/// A rule of the policy.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rule<'a> {
+    /// Its number, from 1.
+    pub number: u32,
+    /// How it reads; null when the policy given has no such rule.
+    pub text: Option<&'a str>,
+    /// Its line in the manifest; null for a built-in rule.
+    pub line: Option<u32>,
+}
+
+/// Who did it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Actor<'a> {
+    /// Thread id, in the initial PID namespace.
+    pub pid: u32,
+    /// Process id, in the initial PID namespace.
+    pub tgid: u32,
+    /// Process id of the parent.
+    pub ppid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Name of the thread. The program itself can change it.
+    pub comm: Text<'a>,
+    /// The last program that this process was seen to execute; null when not known.
+    pub executable: Option<Text<'a>>,
+    /// Where that path comes from; null when not known.
+    pub executable_source: Option<Code<PathSource>>,
+}
+
+/// An open or an execution.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileAccess<'a> {
+    /// The decision.
+    #[serde(flatten)]
+    pub decided: Decided<'a>,
+    /// Who did it.
+    #[serde(flatten)]
+    pub actor: Actor<'a>,
+    /// Accesses asked for.
+    pub access: AccessBits,
+    /// The path; null when the kernel could not name the file.
+    pub path: Option<Text<'a>>,
+    /// The path's bytes in hexadecimal when they are not UTF-8.
+    pub path_bytes: HexUnlessUtf8<'a>,
+    /// Where the path comes from.
+    pub path_source: Code<PathSource>,
+    /// Folder descriptor that a passed path starts from (-100 is the working directory).
+    pub directory: Option<i32>,
+    /// Flags of the open; null for an execution.
+    pub open_flags: Option<OpenFlags>,
+    /// What the call returned; null where the decision comes before the result.
+    pub result: Option<i32>,
+    /// Name of the error that the call returned.
+    pub error: Option<&'static str>,
+}
+
+/// A connection or a datagram.
+#[derive(Clone, Debug, Serialize)]
+pub struct NetworkAccess<'a> {
+    /// The decision.
+    #[serde(flatten)]
+    pub decided: Decided<'a>,
+    /// Who did it.
+    #[serde(flatten)]
+    pub actor: Actor<'a>,
+    /// Destination. A mapped IPv4 address is written as IPv4; `family` tells the two apart.
+    pub address: IpAddr,
+    /// Destination port.
+    pub port: u16,
+    /// Family of the address as the program gave it.
+    pub family: Number,
+    /// Protocol of the socket.
+    pub protocol: Number,
+    /// Type of the socket.
+    pub socket_type: Number,
+    /// A declared host name that has this address, when one is known.
+    pub name: Option<String>,
+}
+
+/// A process or a thread was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fork<'a> {
+    /// Who made it.
+    #[serde(flatten)]
+    pub actor: Actor<'a>,
+    /// Its id.
+    pub child: u32,
+}
+
+/// A process or a thread ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Exit<'a> {
+    /// Which.
+    #[serde(flatten)]
+    pub actor: Actor<'a>,
+    /// How.
+    #[serde(flatten)]
+    pub ending: Ending,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ending {
+    /// Its exit code; null when a signal ended it.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// That signal's name.
+    pub signal_name: Option<&'static str>,
+}
+
+impl Ending {
+    /// From a status as `wait(2)` encodes it.
+    #[must_use]
+    pub fn from_wait_status(status: i32) -> Self {
+        match status & 0x7f {
+            0 => Self {
+                exit_code: Some((status >> 8) & 0xff),
+                ..Self::default()
+            },
+            signal => Self {
+                exit_code: None,
+                signal: Some(signal),
+                signal_name: super::code::signal_name(signal),
+            },
+        }
+    }
+}
+
+/// What userspace itself has to say about a run.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Note {
+    /// The skill is about to start.
+    Start(Start),
+    /// The environment it is given.
+    Environment(Environment),
+    /// Its time is up, and it is killed.
+    Deadline(Deadline),
+    /// It met a limit on a resource.
+    Limit(Limit),
+    /// Records were lost since the last such note.
+    Lost(Lost),
+    /// The run is over.
+    End(End),
+}
+
+impl Note {
+    /// The field `kind`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start",
+            Self::Environment(_) => "environment",
+            Self::Deadline(_) => "deadline",
+            Self::Limit(_) => "limit",
+            Self::Lost(_) => "lost",
+            Self::End(_) => "end",
+        }
+    }
+}
+
+/// What is run, and behind which layers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    /// Name of the skill.
+    pub skill_name: String,
+    /// Version of the skill.
+    pub skill_version: String,
+    /// The program. Not its arguments, which can hold secrets.
+    pub program: String,
+    /// `kernel` or `fallback`.
+    pub tier: String,
+    /// What was asked for and what was achieved.
+    pub layers: Vec<Layer>,
+}
+
+/// One layer of enforcement, as the caller achieved it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Layer {
+    /// Its name.
+    pub name: String,
+    /// Whether it was installed and proved by behaviour.
+    pub achieved: bool,
+    /// How it was proved, or why it is missing.
+    pub detail: Option<String>,
+}
+
+/// Names of environment variables, never a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Environment {
+    /// Passed on from the caller.
+    pub passed: Vec<String>,
+    /// Set by the manifest.
+    pub set: Vec<String>,
+    /// Kept from the skill.
+    pub withheld: Vec<String>,
+}
+
+/// The skill ran for as long as it may.
+#[derive(Clone, Debug, Serialize)]
+pub struct Deadline {
+    /// How long that is.
+    pub seconds: u64,
+}
+
+/// A limit on a resource was met.
+#[derive(Clone, Debug, Serialize)]
+pub struct Limit {
+    /// Which: `memory`, `processes`, `output`.
+    pub resource: String,
+    /// The limit, in the resource's unit.
+    pub limit: u64,
+    /// What came of it.
+    pub effect: String,
+}
+
+/// Records that were decided on and are not in the audit.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lost {
+    /// Since the last such note, by cause.
+    pub dropped: Dropped,
+    /// Taken from a ring, and not to be understood.
+    pub undecodable: u64,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct End {
+    /// How the skill ended.
+    #[serde(flatten)]
+    pub ending: Ending,
+    /// Everything that was counted.
+    pub counts: Counts,
+    /// Whether every record is accounted for.
+    pub balanced: bool,
+}

@@ -1,0 +1,103 @@
+//! Events for tests, as the kernel side would write them.
+
+use std::net::IpAddr;
+
+use skillsandbox_common::{
+    event::{NetworkBody, PathBody, PathSource, ProcessBody},
+    header::{Actor, COMM_LEN, EVENT_VERSION, EventHeader, EventPrefix, Kind, Reason, Verdict},
+};
+use zerocopy::IntoBytes;
+
+/// The prefix of an allowed access of process 4242, with this sequence number.
+pub(crate) fn prefix(sequence: u64) -> EventPrefix {
+    let mut comm = [0; COMM_LEN];
+    comm[..7].copy_from_slice(b"python3");
+    EventPrefix {
+        header: EventHeader {
+            version: EVENT_VERSION,
+            kind: Kind::Open as u8,
+            verdict: Verdict::Allow as u8,
+            reason: Reason::Rule as u8,
+            length: 0,
+            time_ns: 5_000_000_000 + sequence,
+        },
+        actor: Actor {
+            sequence,
+            pid: 4242,
+            tgid: 4242,
+            ppid: 4200,
+            uid: 65534,
+            gid: 65534,
+            rule: 1,
+            comm,
+        },
+    }
+}
+
+/// The same prefix for a denial for this reason.
+pub(crate) fn denied(sequence: u64, reason: Reason) -> EventPrefix {
+    let mut prefix = prefix(sequence);
+    prefix.header.verdict = Verdict::Deny as u8;
+    prefix.header.reason = reason as u8;
+    prefix.actor.rule = 0;
+    prefix
+}
+
+/// Version and length set right, then the body.
+pub(crate) fn encode(mut prefix: EventPrefix, body: &[u8]) -> Vec<u8> {
+    prefix.header.version = EVENT_VERSION;
+    prefix.header.length = u32::try_from(size_of::<EventPrefix>() + body.len()).unwrap();
+    [prefix.as_bytes(), body].concat()
+}
+
+pub(crate) fn path_body(access: u16) -> PathBody {
+    PathBody {
+        access,
+        source: PathSource::Resolved as u16,
+        open_flags: 0o2_000_000,
+        directory: 0,
+        result: 0,
+    }
+}
+
+pub(crate) fn path(
+    mut prefix: EventPrefix,
+    kind: Kind,
+    body: PathBody,
+    path: impl AsRef<[u8]>,
+) -> Vec<u8> {
+    prefix.header.kind = kind as u8;
+    encode(prefix, &[body.as_bytes(), path.as_ref()].concat())
+}
+
+pub(crate) fn network(mut prefix: EventPrefix, kind: Kind, address: &str, port: u16) -> Vec<u8> {
+    prefix.header.kind = kind as u8;
+    let (address, family) = match address.parse::<IpAddr>().unwrap() {
+        IpAddr::V4(v4) => (v4.to_ipv6_mapped(), 2),
+        IpAddr::V6(v6) => (v6, 10),
+    };
+    let datagram = kind == Kind::Sendmsg;
+    let body = NetworkBody {
+        address: address.octets(),
+        port,
+        family,
+        protocol: if datagram { 17 } else { 6 },
+        socket_type: if datagram { 2 } else { 1 },
+    };
+    encode(prefix, body.as_bytes())
+}
+
+pub(crate) fn fork(prefix: EventPrefix, child: u32) -> Vec<u8> {
+    process(prefix, Kind::Fork, ProcessBody { child, status: 0 })
+}
+
+pub(crate) fn exit(prefix: EventPrefix, status: i32) -> Vec<u8> {
+    process(prefix, Kind::Exit, ProcessBody { child: 0, status })
+}
+
+fn process(mut prefix: EventPrefix, kind: Kind, body: ProcessBody) -> Vec<u8> {
+    prefix.header.kind = kind as u8;
+    prefix.header.reason = Reason::Observed as u8;
+    prefix.actor.rule = 0;
+    encode(prefix, body.as_bytes())
+}

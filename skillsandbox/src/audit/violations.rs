@@ -1,0 +1,119 @@
+//! What was denied, counted: by kind, by reason, and the targets denied most often.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+};
+
+use serde::Serialize;
+use skillsandbox_common::header::Reason;
+
+use super::{
+    code::Code,
+    record::{Event, FileAccess, NetworkAccess, Record, What},
+    text::Escaped,
+};
+
+/// Most targets that are counted one by one.
+const TARGETS_MAX: usize = 1024;
+
+/// Most targets that are listed.
+const TARGETS_LISTED: usize = 20;
+
+/// Counts denials as they come. Bounded.
+#[derive(Debug, Default)]
+pub struct Violations {
+    total: u64,
+    by_kind: BTreeMap<&'static str, u64>,
+    by_reason: BTreeMap<Code<Reason>, u64>,
+    targets: HashMap<String, u64>,
+    /// Denials of targets that came after the first [`TARGETS_MAX`].
+    other_targets: u64,
+    scratch: String,
+}
+
+/// The same, to be written.
+#[derive(Debug, Serialize)]
+pub struct ViolationSummary<'a> {
+    total: u64,
+    by_kind: &'a BTreeMap<&'static str, u64>,
+    by_reason: &'a BTreeMap<Code<Reason>, u64>,
+    top_targets: Vec<Target<'a>>,
+    /// Denials of targets that are not among those counted.
+    targets_not_counted: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Target<'a> {
+    target: &'a str,
+    denied: u64,
+}
+
+impl Violations {
+    /// Counts the record if it is a denial.
+    pub fn add(&mut self, record: &Record<'_>) {
+        let (true, What::Event(event)) = (record.is_denial(), &record.what) else {
+            return;
+        };
+        self.scratch.clear();
+        let (kind, decided) = match event {
+            Event::Open(file) => ("open", file_target(&mut self.scratch, "open", file)),
+            Event::Exec(file) => ("exec", file_target(&mut self.scratch, "exec", file)),
+            Event::Connect(network) => (
+                "connect",
+                network_target(&mut self.scratch, "connect", network),
+            ),
+            Event::Sendmsg(network) => (
+                "sendmsg",
+                network_target(&mut self.scratch, "sendmsg", network),
+            ),
+            Event::Fork(_) | Event::Exit(_) => return,
+        };
+        self.total += 1;
+        *self.by_kind.entry(kind).or_default() += 1;
+        *self.by_reason.entry(decided).or_default() += 1;
+        if let Some(count) = self.targets.get_mut(&self.scratch) {
+            *count += 1;
+        } else if self.targets.len() < TARGETS_MAX {
+            self.targets.insert(self.scratch.clone(), 1);
+        } else {
+            self.other_targets += 1;
+        }
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn summary(&self) -> ViolationSummary<'_> {
+        let mut top_targets: Vec<_> = self
+            .targets
+            .iter()
+            .map(|(target, denied)| Target {
+                target,
+                denied: *denied,
+            })
+            .collect();
+        top_targets
+            .sort_by(|one, other| (other.denied, one.target).cmp(&(one.denied, other.target)));
+        top_targets.truncate(TARGETS_LISTED);
+        ViolationSummary {
+            total: self.total,
+            by_kind: &self.by_kind,
+            by_reason: &self.by_reason,
+            top_targets,
+            targets_not_counted: self.other_targets,
+        }
+    }
+}
+
+// Writing to a String does not fail.
+fn file_target(out: &mut String, kind: &str, file: &FileAccess<'_>) -> Code<Reason> {
+    let path = file.path.map_or(&b"(no path)"[..], |path| path.0);
+    let _ = write!(out, "{kind} {}", Escaped(path));
+    file.decided.reason
+}
+
+fn network_target(out: &mut String, kind: &str, network: &NetworkAccess<'_>) -> Code<Reason> {
+    let address = std::net::SocketAddr::new(network.address, network.port);
+    let _ = write!(out, "{kind} {address}/{}", network.protocol);
+    network.decided.reason
+}
