@@ -53,7 +53,7 @@ fn knowledge(rules: &[RuleText]) -> Knowledge<'_> {
     }
 }
 
-fn collector<'a>(knowledge: Knowledge<'a>) -> (Collector<'a>, Shared) {
+fn collector(knowledge: Knowledge<'_>) -> (Collector<'_>, Shared) {
     let out = Shared::default();
     let mut collector = Collector::new(knowledge);
     collector.add("log", Box::new(JsonLines::new(out.clone())));

@@ -79,6 +79,7 @@ pub struct Knowledge<'a> {
 
 impl<'a> Knowledge<'a> {
     /// The record of an event.
+    #[must_use]
     pub fn describe<'r>(
         &'r self,
         event: &'r decode::Event<'r>,
@@ -176,7 +177,11 @@ impl<'a> Knowledge<'a> {
             directory: (passed && !path.starts_with(b"/")).then_some(body.directory),
             open_flags: open.then_some(OpenFlags(body.open_flags)),
             result: passed.then_some(body.result),
-            error: body.result.checked_neg().and_then(errno_name),
+            error: body
+                .result
+                .checked_neg()
+                .filter(|_| passed)
+                .and_then(errno_name),
         }
     }
 

@@ -63,6 +63,10 @@ impl Record<'_> {
 /// An event of the kernel or a note of userspace.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is an event, and a record lives on the stack for one call"
+)]
 pub enum What<'a> {
     /// Seen by the kernel side.
     Event(Event<'a>),

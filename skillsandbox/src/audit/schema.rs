@@ -275,11 +275,3 @@ pub(super) fn assert_trace_is_as_documented(trace: &Value) {
         names(trace.as_object().unwrap())
     );
 }
-
-#[test]
-#[ignore = "prints the examples, for the page"]
-fn print_the_examples() {
-    for record in written() {
-        println!("{record}");
-    }
-}
