@@ -15,6 +15,9 @@ pub const FLAG_NAMES: u32 = 1;
 pub const FLAG_OVERFLOW_DENY: u32 = 2;
 /// [`SlotConfig::flags`]: `open` and `exec` are recorded by tracepoints, for want of BPF LSM.
 pub const FLAG_TRACE_CALLS: u32 = 4;
+/// [`SlotConfig::flags`]: `open` and `exec` that fail for another reason than an eBPF program are
+/// recorded by tracepoints.
+pub const FLAG_TRACE_REFUSED: u32 = 8;
 
 /// What userspace says of a slot; programs only read it.
 #[repr(C)]

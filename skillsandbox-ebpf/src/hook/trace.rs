@@ -18,7 +18,7 @@ use skillsandbox_common::{
     event::{PathBody, PathSource},
     header::{EventPrefix, Kind, Reason},
     rule::{Access, Decision},
-    slot::FLAG_TRACE_CALLS,
+    slot::{FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED},
 };
 
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
 
 const FIXED: u64 = (size_of::<EventPrefix>() + size_of::<PathBody>()) as u64;
 const AT_FDCWD: i32 = -100;
+const EPERM: i64 = 1;
 const O_CREAT_WRONLY_TRUNC: u32 = 0o1101;
 
 /// Numbers of the calls, `arch/x86/entry/syscalls/syscall_64.tbl`.
@@ -54,7 +55,12 @@ pub fn trace_call(ctx: RawTracePointContext) -> i32 {
     if matches!(number, EXECVE | EXECVEAT) && result == 0 {
         return 0;
     }
-    let Some((slot, scratch)) = traced() else {
+    let mut wanted = FLAG_TRACE_CALLS;
+    // What an eBPF program refused has its event already.
+    if result < 0 && result != -EPERM {
+        wanted |= FLAG_TRACE_REFUSED;
+    }
+    let Some((slot, scratch)) = traced(wanted) else {
         return 0;
     };
     // SAFETY: reads go through helpers that check their address.
@@ -86,7 +92,7 @@ pub fn trace_call(ctx: RawTracePointContext) -> i32 {
 /// `execve` that worked.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn trace_exec(ctx: RawTracePointContext) -> i32 {
-    let Some((slot, scratch)) = traced() else {
+    let Some((slot, scratch)) = traced(FLAG_TRACE_CALLS) else {
         return 0;
     };
     let binprm: *const u8 = ctx.arg(2);
@@ -104,12 +110,12 @@ pub fn trace_exec(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// The slot of the current task and its memory, if its calls are to be recorded here.
+/// The slot of the current task and its memory, if it has one of the flags `wanted`.
 #[inline(always)]
-fn traced() -> Option<(u32, *mut Scratch)> {
+fn traced(wanted: u32) -> Option<(u32, *mut Scratch)> {
     let slot = slot::of_current_task()?;
     let config = slot::enforcing(slot)?;
-    if config.flags & FLAG_TRACE_CALLS == 0 {
+    if config.flags & wanted == 0 {
         return None;
     }
     Some((slot, scratch::current()?))

@@ -105,6 +105,16 @@ impl Place {
         self.create(&self.name, owner)
     }
 
+    /// Creates the file anew: a plain file that is there is removed first. For a file that grows
+    /// while the skill runs.
+    pub fn replace(&self, owner: Option<Owner>) -> Result<File, SafeFileError> {
+        self.refuse_anything_but_a_file()?;
+        match unlinkat(&self.folder, &self.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => self.create_new(owner),
+            Err(errno) => Err(system(&self.path, "cannot remove the old file", errno)),
+        }
+    }
+
     /// Writes the whole file and puts it in place at once. A plain file that is there is replaced.
     pub fn write(
         &self,

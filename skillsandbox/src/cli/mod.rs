@@ -1,7 +1,104 @@
 //! The command line: one file per subcommand.
 
+mod doctor;
+pub mod exit;
+mod inspect;
+mod run;
+mod validate;
+
+use std::{
+    ffi::OsStr,
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    isolate::{launcher, spawn::LAUNCHER},
+    kernel::prove,
+};
+
+/// A kernel-level monitor and sandbox for the code that AI agents run.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    /// Say more of what is done; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a skill, or a command, in a sandbox of its own.
+    Run(run::RunArguments),
+    /// Check manifests.
+    Validate(validate::ValidateArgs),
+    /// Show what a manifest allows, defaults included.
+    Inspect(inspect::InspectArgs),
+    /// Find out what this host offers, by trying it.
+    Doctor(doctor::DoctorArguments),
+}
+
 /// Parses the command line, calls the subcommand, and turns its outcome into an exit code.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    // The launcher and the probe are this program too. They come before anything that could
+    // start a thread or open a file.
+    let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next();
+    if first.as_deref() == Some(OsStr::new(LAUNCHER)) {
+        return launcher::main(arguments.next().as_deref());
+    }
+    if first.as_deref() == Some(OsStr::new(prove::SUBCOMMAND)) {
+        return match prove::child() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+
+    let arguments = Arguments::parse();
+    log_to_stderr(arguments.verbose);
+    let outcome = match &arguments.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Validate(arguments) => validate::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        tell(&error);
+        exit::code_of(&error)
+    })
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("SKILLSANDBOX_LOG").unwrap_or_else(|_unset| level.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .init();
+}
+
+#[expect(clippy::print_stderr, reason = "the command's own voice")]
+fn tell(error: &anyhow::Error) {
+    eprintln!("skillsandbox: {error:#}");
+}
+
+/// A runtime for one command: the work is on threads of its own, this one only waits.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future)
 }

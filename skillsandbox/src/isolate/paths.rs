@@ -33,7 +33,11 @@ pub struct Resolved {
 /// Resolves an absolute path of the host. Follows a link only if root owns it.
 pub fn resolve(path: &Path) -> Result<Resolved> {
     if !path.is_absolute() {
-        return Err(IsolateError::path(path, "is not absolute", "begin it with /"));
+        return Err(IsolateError::path(
+            path,
+            "is not absolute",
+            "begin it with /",
+        ));
     }
     let mut resolved = Resolved {
         real: PathBuf::from("/"),
@@ -53,12 +57,19 @@ pub fn resolve(path: &Path) -> Result<Resolved> {
                 if status.uid() != 0 {
                     return Err(IsolateError::path(
                         path,
-                        format!("goes through the link {}, which root does not own", next.display()),
+                        format!(
+                            "goes through the link {}, which root does not own",
+                            next.display()
+                        ),
                         format!("if its target {} is meant, name that", target.display()),
                     ));
                 }
                 if resolved.links.len() == MAX_LINKS {
-                    return Err(IsolateError::path(path, "has too many links", "name its target"));
+                    return Err(IsolateError::path(
+                        path,
+                        "has too many links",
+                        "name its target",
+                    ));
                 }
                 for name in names(&target).into_iter().rev() {
                     ahead.push_front(name);
@@ -101,7 +112,11 @@ pub(super) fn open(path: &Path) -> rustix::io::Result<OwnedFd> {
 /// Opens a path below `root`, itself and nothing a link leads to, for reference only.
 pub(super) fn open_below(root: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let below = path.strip_prefix("/").unwrap_or(path);
-    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    let below = if below.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        below
+    };
     rustix::fs::openat2(
         root,
         below,

@@ -27,10 +27,12 @@ pub struct View(Vec<(PathBuf, PathBuf)>);
 pub struct Program {
     /// Its path in the sandbox, without links.
     pub path: PathBuf,
-    /// The interpreters that the kernel runs it with, in the sandbox, without links: that of a
-    /// script (`#!`), that script's own, and the dynamic loader. Executing the program needs
-    /// permission to execute each.
-    pub interpreters: Vec<PathBuf>,
+    /// If it is a script, its interpreter (`#!`), and that one's if it is a script too: the
+    /// kernel executes each, in the sandbox, without links.
+    pub script_interpreters: Vec<PathBuf>,
+    /// The dynamic loader that the last of these names (`PT_INTERP`). The kernel opens it as it
+    /// opens a program; it decides on no execution of it.
+    pub loader: Option<PathBuf>,
 }
 
 impl View {
@@ -44,7 +46,11 @@ impl View {
         if runtime == Runtime::System {
             view.extend(RUNTIME.map(|folder| (folder.into(), folder.into())));
         }
-        view.extend(grants.into_iter().map(|grant| (grant.to_owned(), grant.to_owned())));
+        view.extend(
+            grants
+                .into_iter()
+                .map(|grant| (grant.to_owned(), grant.to_owned())),
+        );
         // The longest first: it is what lies on top.
         view.sort_by_key(|(inside, _)| std::cmp::Reverse(inside.components().count()));
         Self(view)
@@ -79,16 +85,33 @@ impl View {
             )
         };
         let (path, mut host) = self.executable(command).ok_or_else(|| missing(command))?;
-        let mut interpreters: Vec<PathBuf> = Vec::new();
-        while let Some(next) = interpreter(&host).step(format!("read {}", host.display()))? {
-            let (inside, outside) = self.executable(&next).ok_or_else(|| missing(&next))?;
-            if interpreters.len() == MAX_STEPS || interpreters.contains(&inside) {
+        let mut script_interpreters: Vec<PathBuf> = Vec::new();
+        loop {
+            let found = interpreter(&host).step(format!("read {}", host.display()))?;
+            let next = match &found {
+                Interpreter::None => {
+                    return Ok(Program {
+                        path,
+                        script_interpreters,
+                        loader: None,
+                    });
+                }
+                Interpreter::OfScript(next) | Interpreter::Loader(next) => next,
+            };
+            let (inside, outside) = self.executable(next).ok_or_else(|| missing(next))?;
+            if matches!(found, Interpreter::Loader(_)) {
+                return Ok(Program {
+                    path,
+                    script_interpreters,
+                    loader: Some(inside),
+                });
+            }
+            if script_interpreters.len() == MAX_STEPS || script_interpreters.contains(&inside) {
                 return Err(missing(&inside));
             }
-            interpreters.push(inside);
+            script_interpreters.push(inside);
             host = outside;
         }
-        Ok(Program { path, interpreters })
     }
 
     /// The path without links, and that of the host, of a file that may be executed.
@@ -139,22 +162,32 @@ impl View {
     fn outside(&self, inside: &Path) -> Option<PathBuf> {
         self.0.iter().find_map(|(granted, host)| {
             let rest = inside.strip_prefix(granted).ok()?;
-            Some(if rest.as_os_str().is_empty() { host.clone() } else { host.join(rest) })
+            Some(if rest.as_os_str().is_empty() {
+                host.clone()
+            } else {
+                host.join(rest)
+            })
         })
     }
 }
 
-/// The file that the kernel starts in order to run `program`.
-fn interpreter(program: &Path) -> std::io::Result<Option<PathBuf>> {
+/// The file that the kernel starts in order to run a program.
+enum Interpreter {
+    None,
+    OfScript(PathBuf),
+    Loader(PathBuf),
+}
+
+fn interpreter(program: &Path) -> std::io::Result<Interpreter> {
     let mut file = File::open(program)?;
     let mut head = Vec::new();
     file.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     if let Some(line) = head.strip_prefix(b"#!") {
-        return Ok(script_interpreter(line));
+        return Ok(script_interpreter(line).map_or(Interpreter::None, Interpreter::OfScript));
     }
     // The program headers follow the ELF header at once in all that linkers make.
     file.take(1 << 16).read_to_end(&mut head)?;
-    Ok(elf_interpreter(&head))
+    Ok(elf_interpreter(&head).map_or(Interpreter::None, Interpreter::Loader))
 }
 
 fn script_interpreter(line: &[u8]) -> Option<PathBuf> {
@@ -168,7 +201,12 @@ fn elf_interpreter(file: &[u8]) -> Option<PathBuf> {
     const PT_INTERP: u64 = 3;
     let number = |at: usize, length: usize| -> Option<u64> {
         let bytes = file.get(at..at.checked_add(length)?)?;
-        Some(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |value, &byte| value << 8 | u64::from(byte)),
+        )
     };
     if !file.starts_with(b"\x7fELF\x02\x01") {
         return None;
@@ -177,10 +215,14 @@ fn elf_interpreter(file: &[u8]) -> Option<PathBuf> {
     let size = usize::try_from(number(54, 2)?).ok()?;
     let count = usize::try_from(number(56, 2)?).ok()?;
     let headers = (0..count).map_while(|index| table.checked_add(index.checked_mul(size)?));
-    let header = headers.into_iter().find(|&at| number(at, 4) == Some(PT_INTERP))?;
+    let header = headers
+        .into_iter()
+        .find(|&at| number(at, 4) == Some(PT_INTERP))?;
     let offset = usize::try_from(number(header.checked_add(8)?, 8)?).ok()?;
     let length = usize::try_from(number(header.checked_add(32)?, 8)?).ok()?;
-    let name = file.get(offset..offset.checked_add(length)?)?.strip_suffix(b"\0")?;
+    let name = file
+        .get(offset..offset.checked_add(length)?)?
+        .strip_suffix(b"\0")?;
     Some(PathBuf::from(OsString::from(OsStr::from_bytes(name))))
 }
 
@@ -197,21 +239,36 @@ mod tests {
         let shell = view().program(OsStr::new("sh"), Path::new(SKILL)).unwrap();
         assert!(shell.path.starts_with("/usr"), "{shell:?}");
         assert!(!shell.path.is_symlink());
-        assert_eq!(shell.interpreters.len(), 1, "the dynamic loader: {shell:?}");
-        assert!(!shell.interpreters[0].is_symlink());
+        assert!(shell.script_interpreters.is_empty());
+        assert!(!shell.loader.unwrap().is_symlink());
     }
 
     #[test]
     fn what_the_sandbox_does_not_have_is_not_found() {
-        for command in ["", "no-such-program", "/root/.bashrc", "/proc/self/exe", "..", "/usr"] {
-            assert!(view().program(OsStr::new(command), Path::new(SKILL)).is_err(), "{command}");
+        for command in [
+            "",
+            "no-such-program",
+            "/root/.bashrc",
+            "/proc/self/exe",
+            "..",
+            "/usr",
+        ] {
+            assert!(
+                view()
+                    .program(OsStr::new(command), Path::new(SKILL))
+                    .is_err(),
+                "{command}"
+            );
         }
     }
 
     #[test]
     fn a_script_names_its_interpreter() {
         let interpreter = |line: &[u8]| script_interpreter(line);
-        assert_eq!(interpreter(b" /usr/bin/env python3\n"), Some("/usr/bin/env".into()));
+        assert_eq!(
+            interpreter(b" /usr/bin/env python3\n"),
+            Some("/usr/bin/env".into())
+        );
         assert_eq!(interpreter(b"/bin/sh"), Some("/bin/sh".into()));
         assert_eq!(interpreter(b"\n"), None);
     }

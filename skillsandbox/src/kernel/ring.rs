@@ -15,17 +15,21 @@ impl Rings {
         Self { events, denials }
     }
 
-    /// Hands over every event that is there, denials first, and answers how many there were.
-    /// `take` may stop the drain by answering `false`.
-    pub fn drain(&mut self, mut take: impl FnMut(&[u8]) -> bool) -> usize {
+    /// Hands over at most `most` events, and then every denial that is there, and answers how
+    /// many events there were. In this order a denial that was made before the last event taken
+    /// is taken with it.
+    pub fn drain(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> usize {
         let mut taken = 0;
-        for ring in [&mut self.denials, &mut self.events] {
-            while let Some(event) = ring.next() {
-                taken += 1;
-                if !take(&event) {
-                    return taken;
-                }
-            }
+        while taken < most {
+            let Some(event) = self.events.next() else {
+                break;
+            };
+            take(&event);
+            taken += 1;
+        }
+        while let Some(event) = self.denials.next() {
+            take(&event);
+            taken += 1;
         }
         taken
     }

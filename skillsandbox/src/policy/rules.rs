@@ -94,3 +94,27 @@ impl RuleSet {
         (1..u16::MAX).zip(&self.rules)
     }
 }
+
+impl Subject {
+    /// What the rule gives, in a word: `rw-`, `deny`, `egress`.
+    #[must_use]
+    pub fn grants(&self) -> String {
+        match self {
+            Self::Path(_, Grant::Deny)
+            | Self::Exact(_, Grant::Deny)
+            | Self::Nameless(_, Grant::Deny)
+            | Self::Name(_) => "deny".to_owned(),
+            Self::Path(_, Grant::Allow(bits))
+            | Self::Exact(_, Grant::Allow(bits))
+            | Self::Nameless(_, Grant::Allow(bits)) => [
+                (Access::READ, 'r'),
+                (Access::WRITE, 'w'),
+                (Access::EXEC, 'x'),
+            ]
+            .map(|(bit, letter)| if bits & bit == 0 { '-' } else { letter })
+            .iter()
+            .collect(),
+            Self::Address { .. } => "egress".to_owned(),
+        }
+    }
+}

@@ -1,1 +1,16 @@
-//! To be written.
+//! The life of one sandbox, from manifest to exit.
+
+mod error;
+mod judge;
+mod names;
+mod output;
+mod plan;
+mod recorder;
+mod registry;
+mod run;
+mod sandbox;
+
+pub use error::RunError;
+pub use plan::{Plan, Request};
+pub use run::{Events, Options, Outcome, dry_run, run};
+pub use sandbox::Tier;

@@ -15,7 +15,7 @@ const MEMORY: &str = "4G";
 /// The BPF security module is compiled into Debian's kernels, but off unless it is asked for. After
 /// an oops nothing that a test says is worth anything: stop.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic mitigations=off \
-                                random.trust_cpu=on lsm=landlock,lockdown,yama,bpf";
+                                random.trust_cpu=on lsm=bpf,landlock,lockdown,yama";
 
 /// The server that shows `source` to the guest through `socket`.
 pub(crate) fn file_server(source: &Path, socket: &Path) -> Command {

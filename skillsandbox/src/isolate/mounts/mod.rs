@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 
-pub use plan::{DEVICES, RUNTIME, RUNTIME_ETC};
 use plan::{DEVICE_LINKS, Planned, Source};
+pub use plan::{DEVICES, RUNTIME, RUNTIME_ETC};
 use root::{Root, copy_tree, new_filesystem};
 
 use super::error::{IsolateError, Result, Step};
@@ -41,8 +41,11 @@ pub(super) fn enter(launch: &Launch, skill_dir: BorrowedFd<'_>) -> Result<LayerR
         contents.push(open(planned, launch, skill_dir)?);
     }
     system::unshare(UnshareFlags::NEWNS).step("make a mount namespace")?;
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .step("cut the mounts off from the host's")?;
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .step("cut the mounts off from the host's")?;
     let root = Root::new()?;
     for (link, target) in DEVICE_LINKS {
         root.link(Path::new(link), target.as_ref())?;
@@ -93,7 +96,10 @@ fn open(planned: &Planned, launch: &Launch, skill: BorrowedFd<'_>) -> Result<Opt
         (Ok(path), _) if !is(&path, FileType::Symlink)? => tree(path.as_fd(), at),
         (Err(Errno::NOENT), Source::HostOrNothing) => Ok(None),
         (Err(Errno::NOENT), Source::HostOrNew) => {
-            let owner = Identity { uid: launch.uid, gid: launch.gid };
+            let owner = Identity {
+                uid: launch.uid,
+                gid: launch.gid,
+            };
             tree(paths::create_folder(at, owner)?.as_fd(), at)
         }
         (Err(Errno::NOENT), _) => Err(IsolateError::path(
@@ -183,7 +189,9 @@ fn mask(root: &Root, at: &Path) -> Result<bool> {
         new_filesystem("tmpfs", &options, root::SEALED)?
     } else {
         root.file(Path::new(MASK), b"", 0)?;
-        let file = root.look(Path::new(MASK)).step("open the file that covers others")?;
+        let file = root
+            .look(Path::new(MASK))
+            .step("open the file that covers others")?;
         copy_tree(file).step("copy the mount of the file that covers others")?
     };
     root.mount(cover.as_fd(), at, root::SEALED)?;
@@ -199,7 +207,11 @@ fn verify(plan: &[Planned]) -> Result<()> {
     };
     let mut read_only = plan
         .iter()
-        .filter(|planned| planned.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY))
+        .filter(|planned| {
+            planned
+                .attributes
+                .contains(MountAttrFlags::MOUNT_ATTR_RDONLY)
+        })
         .map(|planned| planned.at.as_path())
         .chain([Path::new("/"), Path::new(SKILL)]);
     let open = read_only.find(|at| writable(at));

@@ -49,15 +49,18 @@ pub(super) fn new_filesystem(
             .step(format!("{} with {name}={value}", doing()))?;
     }
     rustix::mount::fsconfig_create(context.as_fd()).step(doing())?;
-    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .step(doing())
+    rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).step(doing())
 }
 
 impl Root {
     /// Mounts an empty root on the old one, which absolute paths still mean.
     pub(super) fn new() -> Result<Self> {
         let options = [("mode", "0755"), ("size", "1m"), ("nr_inodes", "4096")];
-        let root = new_filesystem("tmpfs", &options, SEALED & !MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+        let root = new_filesystem(
+            "tmpfs",
+            &options,
+            SEALED & !MountAttrFlags::MOUNT_ATTR_RDONLY,
+        )?;
         attach(root.as_fd(), open_root()?.as_fd()).step("mount the sandbox's root")?;
         Ok(Self(root))
     }
@@ -68,9 +71,8 @@ impl Root {
         for name in paths::names(path) {
             let doing = || format!("make {} in the sandbox", path.display());
             let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
-            let open = |folder: BorrowedFd<'_>| {
-                rustix::fs::openat(folder, &name, flags, Mode::empty())
-            };
+            let open =
+                |folder: BorrowedFd<'_>| rustix::fs::openat(folder, &name, flags, Mode::empty());
             folder = match open(folder.as_fd()) {
                 Err(rustix::io::Errno::NOENT) => {
                     rustix::fs::mkdirat(&folder, &name, Mode::from_raw_mode(0o755)).step(doing())?;

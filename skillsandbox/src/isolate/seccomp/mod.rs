@@ -31,7 +31,10 @@ impl Filters {
         let errnos: BTreeSet<i32> = denials().map(|denial| denial.errno).collect();
         let mut programs = vec![newer_than_the_table()];
         for errno in errnos {
-            programs.push(compile(errno, denials().filter(|denial| denial.errno == errno))?);
+            programs.push(compile(
+                errno,
+                denials().filter(|denial| denial.errno == errno),
+            )?);
         }
         let calls: BTreeSet<_> = denials().flat_map(|denial| denial.calls).collect();
         Ok(Self {
@@ -100,11 +103,26 @@ impl Probe {
 /// One for each way of denying: by errno, always or by an argument, and by number.
 const PROBES: [Probe; 5] = [
     // Names no namespace: success.
-    Probe { name: "unshare", call: libc::SYS_unshare, arguments: [0, 0], denied: libc::EPERM },
+    Probe {
+        name: "unshare",
+        call: libc::SYS_unshare,
+        arguments: [0, 0],
+        denied: libc::EPERM,
+    },
     // No such operation: EOPNOTSUPP.
-    Probe { name: "keyctl", call: libc::SYS_keyctl, arguments: [-1, 0], denied: libc::EPERM },
+    Probe {
+        name: "keyctl",
+        call: libc::SYS_keyctl,
+        arguments: [-1, 0],
+        denied: libc::EPERM,
+    },
     // No memory and no size: EINVAL.
-    Probe { name: "clone3", call: libc::SYS_clone3, arguments: [0, 0], denied: libc::ENOSYS },
+    Probe {
+        name: "clone3",
+        call: libc::SYS_clone3,
+        arguments: [0, 0],
+        denied: libc::ENOSYS,
+    },
     // Not a descriptor: EBADF.
     Probe {
         name: "ioctl(TIOCSTI)",

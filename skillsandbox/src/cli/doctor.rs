@@ -1,0 +1,176 @@
+//! `skillsandbox doctor`: what this host offers, found by running `true` in a sandbox.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    audit::record::Layer,
+    manifest::Manifest,
+    supervise::{self, Options, Outcome, Request, Tier},
+};
+
+/// Find out what this host offers, by trying it.
+#[derive(Args)]
+pub(super) struct DoctorArguments {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A skill that needs nothing.
+const MANIFEST: &[u8] =
+    b"skill: {name: doctor}\npermissions: {}\nentrypoint: {command: \"true\", workdir: /}\n";
+
+/// Permissions, and the layers that can hold each: names of the layers of a run, by their start.
+const PERMISSIONS: &[(&str, &[&str])] = &[
+    ("network egress, IPv4", &["ebpf connect4", "ebpf sendmsg4"]),
+    ("network egress, IPv6", &["ebpf connect6", "ebpf sendmsg6"]),
+    ("listening (TCP)", &["landlock"]),
+    ("files: open", &["ebpf file_open", "mounts", "landlock"]),
+    (
+        "files: unlink, rename, link, truncate",
+        &["mounts", "landlock"],
+    ),
+    ("exec", &["ebpf bprm_check", "landlock"]),
+    ("other processes", &["namespaces", "landlock"]),
+    ("system calls", &["seccomp", "privileges"]),
+    ("memory", &["cgroup memory.max", "limits"]),
+    ("processes", &["cgroup pids.max", "limits"]),
+];
+
+#[derive(Serialize)]
+struct Report<'a> {
+    tier: &'a str,
+    /// Why it is not the kernel tier.
+    why: Option<&'a str>,
+    /// What would make it the kernel tier.
+    remedy: Option<String>,
+    kernel: String,
+    permissions: Vec<Permission<'a>>,
+    layers: &'a [Layer],
+    /// Whether every record of the trial was accounted for.
+    audit_balanced: bool,
+}
+
+#[derive(Serialize)]
+struct Permission<'a> {
+    permission: &'a str,
+    held_by: Vec<&'a str>,
+    missing: Vec<&'a str>,
+}
+
+pub(super) fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
+    let request = Request {
+        manifest: Manifest::parse("doctor", MANIFEST)?,
+        manifest_file: "doctor".to_owned(),
+        skill_dir: PathBuf::from("/usr/share"),
+        command: None,
+        extra_arguments: Vec::new(),
+    };
+    let outcome =
+        super::block_on(async { Ok(supervise::run(&request, &Options::default()).await?) })?;
+    let report = report(&outcome);
+    let mut out = io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        show(&mut out, &report).context("cannot write to standard output")?;
+    }
+    anyhow::ensure!(
+        outcome.exit_code == Some(0),
+        "`true` did not run in the sandbox: it ended with {:?}",
+        outcome.exit_code
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(outcome: &Outcome) -> Report<'_> {
+    let why = match &outcome.tier {
+        Tier::Kernel => None,
+        Tier::Fallback(reason) => Some(reason.as_str()),
+    };
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Report {
+        tier: outcome.tier.as_str(),
+        why,
+        remedy: why.map(|_| remedy()),
+        kernel: release.trim().to_owned(),
+        permissions: PERMISSIONS
+            .iter()
+            .map(|(permission, wanted)| {
+                let achieved = |name: &&&str| {
+                    outcome
+                        .layers
+                        .iter()
+                        .any(|layer| layer.name == **name && layer.achieved)
+                };
+                let (held_by, missing) = wanted
+                    .iter()
+                    .partition::<Vec<&&str>, _>(|name| achieved(&name));
+                Permission {
+                    permission,
+                    held_by: held_by.into_iter().copied().collect(),
+                    missing: missing.into_iter().copied().collect(),
+                }
+            })
+            .collect(),
+        layers: &outcome.layers,
+        audit_balanced: outcome.summary.accounting.balanced,
+    }
+}
+
+/// What to change for the kernel tier.
+fn remedy() -> String {
+    let list = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    let list = list.trim();
+    if list.is_empty() {
+        "mount securityfs at /sys/kernel/security and look whether its file lsm lists bpf; if not, \
+         start the kernel (6.0 or later, CONFIG_BPF_LSM=y) with bpf first in its lsm= list"
+            .to_owned()
+    } else if list.split(',').any(|name| name == "bpf") {
+        "the kernel lists bpf in /sys/kernel/security/lsm and refuses the programs all the same: \
+         run on a host whose kernel allows BPF trampolines"
+            .to_owned()
+    } else {
+        format!("start the kernel with lsm=bpf,{list}")
+    }
+}
+
+fn show(out: &mut impl Write, report: &Report<'_>) -> io::Result<()> {
+    writeln!(out, "tier    {} (Linux {})", report.tier, report.kernel)?;
+    if let Some(why) = report.why {
+        writeln!(out, "why     {why}")?;
+    }
+    if let Some(remedy) = &report.remedy {
+        writeln!(out, "remedy  {remedy}")?;
+    }
+    writeln!(out, "\npermission                              held by")?;
+    for permission in &report.permissions {
+        let held = if permission.held_by.is_empty() {
+            "nothing".to_owned()
+        } else {
+            permission.held_by.join(", ")
+        };
+        writeln!(out, "{:<38}  {held}", permission.permission)?;
+    }
+    writeln!(out, "\nlayer")?;
+    for layer in report.layers {
+        let mark = if layer.achieved { "holds  " } else { "MISSING" };
+        writeln!(
+            out,
+            "{mark}  {:<22}  {}",
+            layer.name,
+            layer.detail.as_deref().unwrap_or("")
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! `skillsandbox run`.
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use super::exit;
+use crate::{
+    manifest::{FILE_NAME, Manifest, text::visible},
+    policy::Tables,
+    supervise::{self, Events, Options, Plan, Request},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RequiredTier {
+    /// eBPF must decide on every open and exec.
+    Kernel,
+}
+
+/// Run a skill, or a command, in a sandbox of its own.
+#[derive(Args)]
+#[command(
+    override_usage = "skillsandbox run [OPTIONS] SKILL_DIR [ARGS]...\n       \
+                      skillsandbox run [OPTIONS] --manifest FILE -- COMMAND [ARGS]...",
+    after_help = exit::HELP
+)]
+pub(super) struct RunArguments {
+    /// The manifest [default: SKILL_DIR/skillsandbox.yaml].
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Execute nothing: show the compiled policy.
+    #[arg(long)]
+    dry_run: bool,
+    /// Show every access on standard error as it happens.
+    #[arg(long, short)]
+    watch: bool,
+    /// Write every access as JSON Lines to FILE, made anew, or `-` for standard output.
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+    /// Write the trace of the whole run to FILE at its end.
+    #[arg(long, value_name = "FILE")]
+    trace_output: Option<PathBuf>,
+    /// Refuse to start on less than this tier.
+    #[arg(long, value_enum, value_name = "TIER")]
+    require: Option<RequiredTier>,
+    /// Run as this user [default: the caller behind sudo, else nobody]. Never root.
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Give the skill our standard input [default: /dev/null].
+    #[arg(long)]
+    stdin: bool,
+    /// On the kernel tier, record also the opens and execs that fail before eBPF is asked: paths
+    /// that the sandbox does not have, file modes. Costs every process of the host a little.
+    #[arg(long)]
+    record_refused: bool,
+    /// Leave a layer out: mounts, landlock, seccomp. Only in builds for tests.
+    #[cfg(feature = "test-layers")]
+    #[arg(long, value_name = "LAYER", value_delimiter = ',')]
+    without_layer: Vec<String>,
+    /// The skill's folder.
+    #[arg(value_name = "SKILL_DIR", required_unless_present = "command")]
+    skill_dir: Option<PathBuf>,
+    /// Arguments after those of the manifest's entrypoint.
+    #[arg(value_name = "ARGS")]
+    arguments: Vec<OsString>,
+    /// A command, in place of the manifest's entrypoint.
+    #[arg(value_name = "COMMAND", last = true)]
+    command: Vec<OsString>,
+}
+
+pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
+    let request = request(arguments)?;
+    if arguments.dry_run {
+        let (plan, tables) = super::block_on(async { Ok(supervise::dry_run(&request).await?) })?;
+        show(&plan, &tables).context("cannot write to standard output")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = options(arguments)?;
+    let outcome = super::block_on(async { Ok(supervise::run(&request, &options).await?) })?;
+    if outcome.exit_code.is_none() {
+        tracing::warn!(
+            seconds = request.manifest.resources.max_runtime_seconds,
+            "max_runtime_seconds is over: the skill was killed"
+        );
+    }
+    Ok(ExitCode::from(outcome.exit_code.unwrap_or(exit::DEADLINE)))
+}
+
+fn request(arguments: &RunArguments) -> anyhow::Result<Request> {
+    let manifest_file = match (&arguments.manifest, &arguments.skill_dir) {
+        (Some(file), _) => file.clone(),
+        (None, Some(folder)) => folder.join(FILE_NAME),
+        (None, None) => anyhow::bail!("a command needs --manifest FILE"),
+    };
+    let manifest = Manifest::load(&manifest_file)?;
+    // What follows `--` is a command only when there is no skill to give arguments to.
+    let (skill_dir, command, mut extra) = match &arguments.skill_dir {
+        Some(folder) => (folder.clone(), None, arguments.arguments.clone()),
+        None => (
+            folder_of(&manifest_file),
+            Some(arguments.command.clone()),
+            Vec::new(),
+        ),
+    };
+    if command.is_none() {
+        extra.extend(arguments.command.iter().cloned());
+    }
+    Ok(Request {
+        manifest,
+        manifest_file: manifest_file.to_string_lossy().into_owned(),
+        skill_dir,
+        command,
+        extra_arguments: extra,
+    })
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn options(arguments: &RunArguments) -> anyhow::Result<Options> {
+    Ok(Options {
+        watch: arguments.watch,
+        events: arguments.events.clone().map(|file| {
+            if file == Path::new("-") {
+                Events::Stdout
+            } else {
+                Events::File(file)
+            }
+        }),
+        trace_output: arguments.trace_output.clone(),
+        require_kernel: arguments.require == Some(RequiredTier::Kernel),
+        user: arguments.user.clone(),
+        stdin: arguments.stdin,
+        record_refused: arguments.record_refused,
+        #[cfg(feature = "test-layers")]
+        without: arguments
+            .without_layer
+            .iter()
+            .map(|name| {
+                serde_json::from_value(serde_json::Value::String(name.clone()))
+                    .with_context(|| format!("--without-layer {name}"))
+            })
+            .collect::<anyhow::Result<_>>()?,
+    })
+}
+
+fn show(plan: &Plan, tables: &Tables) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let arguments: Vec<String> = plan
+        .arguments
+        .iter()
+        .skip(1)
+        .map(|argument| visible(&argument.to_string_lossy()).into_owned())
+        .collect();
+    writeln!(
+        out,
+        "program      {} {}",
+        plan.program.path.display(),
+        arguments.join(" ")
+    )?;
+    let names = |names: &[String]| {
+        if names.is_empty() {
+            "-".to_owned()
+        } else {
+            names.join(" ")
+        }
+    };
+    writeln!(
+        out,
+        "environment  passed: {}",
+        names(&plan.environment.passed)
+    )?;
+    writeln!(out, "             set: {}", names(&plan.set))?;
+    writeln!(
+        out,
+        "             withheld: {} variables",
+        plan.environment.withheld.len()
+    )?;
+    writeln!(
+        out,
+        "tables       {} path prefixes, {} names, {} address prefixes",
+        tables.files.len(),
+        tables.names.len(),
+        tables.networks.len()
+    )?;
+    writeln!(out, "rules")?;
+    for (number, rule) in (1..).zip(plan.rules.rules()) {
+        let line = rule
+            .line
+            .map_or_else(|| "-".to_owned(), |line| format!("line {line}"));
+        writeln!(
+            out,
+            "  {number:>4}  {line:<9}  {:<9}  {}",
+            rule.subject.grants(),
+            visible(&rule.text)
+        )?;
+    }
+    writeln!(out, "nothing was executed")
+}

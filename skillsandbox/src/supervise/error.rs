@@ -1,0 +1,123 @@
+//! Why a run did not start, or did not end as it should.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    audit::safe_file::SafeFileError,
+    isolate::IsolateError,
+    kernel::KernelError,
+    manifest::{ManifestError, NotEnforced, text::visible},
+    policy::{CompileError, NetworkError},
+};
+
+/// An error of a run, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The manifest is refused.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest asks for what this version cannot hold.
+    #[error("{}", not_enforced(.file, .fields))]
+    NotEnforced {
+        /// The manifest.
+        file: String,
+        /// What it asks for.
+        fields: Vec<NotEnforced>,
+    },
+    /// A rule cannot be held on this host.
+    #[error("{file}:{line}: {rule} cannot be enforced on this host: {why}")]
+    NotHere {
+        /// The manifest.
+        file: String,
+        /// Line of the rule.
+        line: u32,
+        /// The rule.
+        rule: String,
+        /// Why not, and what would help.
+        why: String,
+    },
+    /// A declared name has no address.
+    #[error("{file}:{line}: cannot resolve {name}: {reason}; check the name and this host's DNS")]
+    Unresolved {
+        /// The manifest.
+        file: String,
+        /// Line of the entry.
+        line: u32,
+        /// The name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A network that is none.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The rules do not fit the tables.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The host offers less than was asked for.
+    #[error("--require kernel: this host offers only the fallback tier: {reason}")]
+    TierTooLow {
+        /// Why.
+        reason: String,
+    },
+    /// Isolation failed.
+    #[error(transparent)]
+    Isolate(#[from] IsolateError),
+    /// The kernel side failed.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// An output file cannot be written safely.
+    #[error(transparent)]
+    Output(#[from] SafeFileError),
+    /// Our own state cannot be kept.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    State {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something of this process failed.
+    #[error("cannot {action}: {source}")]
+    Process {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl RunError {
+    pub(super) fn state(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::State {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(super) fn process(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Process { action, source }
+    }
+}
+
+fn not_enforced(file: &str, fields: &[NotEnforced]) -> String {
+    let lines: Vec<String> = fields
+        .iter()
+        .map(|found| {
+            format!(
+                "{}:{}: {} is not enforced yet: {}; take it out to run this skill",
+                visible(file),
+                found.line,
+                found.field,
+                found.why
+            )
+        })
+        .collect();
+    lines.join("\n")
+}

@@ -1,0 +1,103 @@
+//! What a call meant that a tracepoint saw after the fact.
+
+use std::path::{Component, Path, PathBuf};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+use skillsandbox_common::{
+    header::{Reason, Verdict},
+    rule::Decision,
+};
+
+use crate::{audit::describe::Judge, policy::RuleSet};
+
+/// Judges by the result, and where that is "no such file" by the rules: a path that they do not
+/// grant does not exist in the sandbox.
+#[derive(Clone, Debug)]
+pub(super) struct ByRules(pub(super) RuleSet);
+
+impl Judge for ByRules {
+    fn judge(&self, path: &[u8], access: u16, result: i32) -> Decision {
+        let observed = Decision {
+            reason: Reason::Observed,
+            ..Decision::allow(0)
+        };
+        match -result {
+            libc::EACCES | libc::EPERM | libc::EROFS => {
+                let rule = match self.of(path, access) {
+                    Some(decision) if decision.verdict == Verdict::Deny => decision.rule,
+                    _ => 0,
+                };
+                Decision::deny(Reason::Refused, rule)
+            }
+            libc::ENOENT => match self.of(path, access) {
+                Some(decision) if decision.verdict == Verdict::Deny => decision,
+                _ => observed,
+            },
+            _ => observed,
+        }
+    }
+}
+
+impl ByRules {
+    /// The rules on a path as it was passed. Where a relative path starts is not known.
+    fn of(&self, path: &[u8], access: u16) -> Option<Decision> {
+        let path = Path::new(OsStr::from_bytes(path));
+        if !path.is_absolute() {
+            return None;
+        }
+        let mut clean = PathBuf::from("/");
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => clean.push(name),
+                Component::ParentDir => {
+                    clean.pop();
+                }
+                _ => {}
+            }
+        }
+        Some(self.0.decide_file(clean.as_os_str().as_bytes(), access))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skillsandbox_common::rule::Access;
+
+    use super::*;
+    use crate::policy::{Grant, Subject};
+
+    fn judge() -> ByRules {
+        let mut rules = RuleSet::default();
+        rules.push(
+            Subject::Path(b"/usr".to_vec(), Grant::READ),
+            "built-in /usr",
+            None,
+        );
+        ByRules(rules)
+    }
+
+    fn verdict(path: &str, result: i32) -> Verdict {
+        judge().judge(path.as_bytes(), Access::READ, result).verdict
+    }
+
+    #[test]
+    fn a_hidden_path_that_no_rule_grants_was_denied() {
+        assert_eq!(
+            verdict("/home/me/.aws/credentials", -libc::ENOENT),
+            Verdict::Deny
+        );
+        assert_eq!(verdict("/usr/../home/me/key", -libc::ENOENT), Verdict::Deny);
+    }
+
+    #[test]
+    fn a_granted_path_that_is_missing_was_not_denied() {
+        assert_eq!(verdict("/usr/lib/none", -libc::ENOENT), Verdict::Allow);
+        assert_eq!(verdict("./usr/../lib//none", -libc::ENOENT), Verdict::Allow);
+    }
+
+    #[test]
+    fn what_the_kernel_refused_was_denied_and_what_it_did_was_not() {
+        assert_eq!(verdict("/usr/bin/curl", -libc::EACCES), Verdict::Deny);
+        assert_eq!(verdict("/usr/bin/curl", 3), Verdict::Allow);
+    }
+}

@@ -1,0 +1,166 @@
+//! Takes events off the rings, on a thread of its own, for as long as the sandbox lives.
+
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{error::RunError, judge::ByRules, names::Addresses};
+use crate::{
+    audit::{
+        clock::Clock,
+        collect::{Collector, SinkError},
+        counts::Summary,
+        describe::{Judge, Knowledge, Names, RuleText},
+        record::{Ending, Note},
+        sink::Sink,
+    },
+    kernel::{Attached, KernelError, Rings},
+    policy::RuleSet,
+};
+
+/// Events taken before the ring of denials is looked at again.
+const BATCH: usize = 8192;
+/// How long an event may lie on a ring that is not half full.
+const LATENCY: Duration = Duration::from_millis(10);
+/// How often losses are looked for.
+const COUNTERS_EVERY: Duration = Duration::from_secs(1);
+
+/// What the recorder knows of its sandbox.
+pub(super) struct About {
+    pub(super) sandbox: String,
+    pub(super) clock: Clock,
+    pub(super) rules: RuleSet,
+    pub(super) addresses: Addresses,
+}
+
+enum Message {
+    Note(Note),
+    End(Ending),
+}
+
+/// The thread.
+pub(super) struct Recorder {
+    messages: mpsc::Sender<Message>,
+    thread: JoinHandle<Result<Summary, KernelError>>,
+}
+
+impl Recorder {
+    /// Starts it.
+    pub(super) fn start(
+        about: About,
+        rings: Rings,
+        attached: Arc<Attached>,
+        sinks: Vec<(&'static str, Box<dyn Sink>)>,
+    ) -> Result<Self, RunError> {
+        let (messages, inbox) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("recorder".to_owned())
+            .spawn(move || record(&about, rings, &attached, sinks, &inbox))
+            .map_err(RunError::process("start the recorder"))?;
+        Ok(Self { messages, thread })
+    }
+
+    /// Puts something that userspace has to say on record.
+    pub(super) fn note(&self, note: Note) {
+        // A recorder that is gone says why when it is joined.
+        let _gone = self.messages.send(Message::Note(note));
+    }
+
+    /// Takes what is left on the rings and closes the record. Nothing may run in the sandbox.
+    pub(super) fn finish(self, ending: Ending) -> Result<Summary, RunError> {
+        let _gone = self.messages.send(Message::End(ending));
+        match self.thread.join() {
+            Ok(summary) => Ok(summary?),
+            Err(_panic) => Err(RunError::process("record events")(io::Error::other(
+                "it panicked",
+            ))),
+        }
+    }
+}
+
+fn record(
+    about: &About,
+    mut rings: Rings,
+    attached: &Attached,
+    sinks: Vec<(&'static str, Box<dyn Sink>)>,
+    inbox: &mpsc::Receiver<Message>,
+) -> Result<Summary, KernelError> {
+    let rules: Vec<RuleText> = about
+        .rules
+        .rules()
+        .iter()
+        .map(|rule| RuleText {
+            text: rule.text.clone(),
+            line: rule.line.and_then(|line| u32::try_from(line).ok()),
+        })
+        .collect();
+    let judge = ByRules(about.rules.clone());
+    let mut collector = Collector::new(Knowledge {
+        sandbox: about.sandbox.clone(),
+        clock: about.clock,
+        rules: &rules,
+        names: Some(&about.addresses as &dyn Names),
+        judge: Some(&judge as &dyn Judge),
+    });
+    for (name, sink) in sinks {
+        collector.add(name, sink);
+    }
+    let mut counted = Instant::now();
+    loop {
+        let ending = match inbox.try_recv() {
+            Ok(Message::Note(note)) => {
+                take(&mut rings, &mut collector, BATCH);
+                report(collector.note(&note));
+                continue;
+            }
+            Ok(Message::End(ending)) => Some(ending),
+            Err(mpsc::TryRecvError::Empty) => None,
+            // The supervisor gave up without an ending.
+            Err(mpsc::TryRecvError::Disconnected) => Some(Ending::default()),
+        };
+        if let Some(ending) = ending {
+            while take(&mut rings, &mut collector, BATCH) > 0 {}
+            let (summary, errors) = collector.finish(&attached.counters()?, ending);
+            errors.into_iter().for_each(|error| report(Err(error)));
+            return Ok(summary);
+        }
+        if take(&mut rings, &mut collector, BATCH) < BATCH {
+            wait(&rings);
+        }
+        if counted.elapsed() > COUNTERS_EVERY {
+            counted = Instant::now();
+            report(collector.counters(&attached.counters()?));
+        }
+    }
+}
+
+fn take(rings: &mut Rings, collector: &mut Collector<'_>, most: usize) -> usize {
+    let taken = rings.drain(most, |event| report(collector.push(event)));
+    report(collector.end_batch());
+    taken
+}
+
+fn report(outcome: Result<(), SinkError>) {
+    if let Err(error) = outcome {
+        tracing::error!("{error}");
+    }
+}
+
+/// Waits until something urgent comes, or until it is time to look.
+fn wait(rings: &Rings) {
+    let descriptors = rings.descriptors();
+    let mut polled = descriptors
+        .each_ref()
+        .map(|ring| PollFd::new(ring, PollFlags::IN));
+    let latency = Timespec {
+        tv_sec: 0,
+        tv_nsec: LATENCY.subsec_nanos().into(),
+    };
+    // An interrupted wait is a short one.
+    let _interrupted = poll(&mut polled, Some(&latency));
+}

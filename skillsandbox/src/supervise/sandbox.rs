@@ -1,0 +1,226 @@
+//! The parts of a sandbox outside its own processes: a place in the registry, a cgroup, and the
+//! programs attached to it. Made in this order, taken down in the reverse one.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use skillsandbox_common::slot::{FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED};
+
+use super::{
+    error::RunError,
+    registry::{Place, Registry},
+};
+use crate::{
+    audit::record::Layer,
+    isolate::cgroup::{Cgroup, Hierarchy, Limit, Resources},
+    kernel::{Attached, Objects, Proof, Rings, Target},
+    policy::Tables,
+};
+
+/// Bytes of a sandbox's ring: some 30,000 events of ordinary length.
+const RING_BYTES: u32 = 4 << 20;
+/// How long killed processes may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much of the enforcement is eBPF's, as found by behaviour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// BPF LSM works: eBPF decides on opens and execs.
+    Kernel,
+    /// It does not, for this reason: mounts, Landlock and seccomp decide, tracepoints record.
+    Fallback(String),
+}
+
+impl Tier {
+    /// The name used in every output.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Fallback(_) => "fallback",
+        }
+    }
+
+    fn of(attached: &Attached) -> Self {
+        match attached.refused().first() {
+            None => Self::Kernel,
+            Some((program, reason)) => Self::Fallback(format!("{}: {reason}", program.name)),
+        }
+    }
+}
+
+/// What is wanted of the kernel side beside the rules.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) resources: Resources,
+    pub(super) deny_on_overflow: bool,
+    pub(super) record_refused: bool,
+}
+
+/// A sandbox in which nothing runs yet, and whose rules are in force.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    objects: Objects,
+    place: Place,
+    cgroup: Cgroup,
+    attached: Arc<Attached>,
+    pub(super) tier: Tier,
+    pub(super) limits: Vec<(&'static str, Limit)>,
+}
+
+impl Sandbox {
+    /// Cleans up after the dead, then makes a sandbox. What was made is undone when a later part
+    /// fails.
+    pub(super) fn make(
+        name: &str,
+        tables: &Tables,
+        wanted: Wanted,
+    ) -> Result<(Self, Rings), RunError> {
+        let registry = Registry::lock()?;
+        let objects = Objects::open()?;
+        let hierarchy = Hierarchy::find()?;
+        let cleaned = registry.clean_up(&objects, &hierarchy)?;
+        if cleaned > 0 {
+            tracing::warn!(cleaned, "removed sandboxes whose supervisor had died");
+        }
+        let place = registry.enter(name)?;
+        match Self::make_in(&objects, &hierarchy, &place, tables, wanted) {
+            Ok((cgroup, attached, rings, limits)) => {
+                let tier = Tier::of(&attached);
+                let attached = Arc::new(attached);
+                Ok((
+                    Self {
+                        objects,
+                        place,
+                        cgroup,
+                        attached,
+                        tier,
+                        limits,
+                    },
+                    rings,
+                ))
+            }
+            Err(error) => {
+                drop(place);
+                // The place is unlocked now, so this is the clean-up of a dead sandbox.
+                registry.clean_up(&objects, &hierarchy)?;
+                Err(error)
+            }
+        }
+    }
+
+    #[expect(
+        clippy::type_complexity,
+        reason = "four parts of the one caller's value"
+    )]
+    fn make_in(
+        objects: &Objects,
+        hierarchy: &Hierarchy,
+        place: &Place,
+        tables: &Tables,
+        wanted: Wanted,
+    ) -> Result<(Cgroup, Attached, Rings, Vec<(&'static str, Limit)>), RunError> {
+        let cgroup = hierarchy.create(&place.id)?;
+        let limits = cgroup.limit(&wanted.resources);
+        let target = Target::new(cgroup.folder(), cgroup.inode()?);
+        let (mut attached, rings) =
+            objects.attach(&place.id, place.slot, &target, tables, RING_BYTES)?;
+        let mut flags = 0;
+        if wanted.deny_on_overflow {
+            flags |= FLAG_OVERFLOW_DENY;
+        }
+        if Tier::of(&attached) != Tier::Kernel {
+            flags |= FLAG_TRACE_CALLS;
+        }
+        if wanted.record_refused {
+            flags |= FLAG_TRACE_REFUSED;
+        }
+        objects.trace(flags & (FLAG_TRACE_CALLS | FLAG_TRACE_REFUSED) != 0)?;
+        attached.arm(flags)?;
+        Ok((cgroup, attached, rings, limits))
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.place.id
+    }
+
+    pub(super) fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    pub(super) fn attached(&self) -> Arc<Attached> {
+        Arc::clone(&self.attached)
+    }
+
+    /// What the eBPF programs and the cgroup achieved.
+    pub(super) fn layers(&self) -> Vec<Layer> {
+        let attached = self
+            .attached
+            .attached()
+            .iter()
+            .map(|(program, proof)| Layer {
+                name: format!("ebpf {}", program.name),
+                achieved: *proof == Proof::Denies,
+                detail: Some(match proof {
+                    Proof::Denies => {
+                        "denied a probe's access that had gone through before".to_owned()
+                    }
+                    Proof::NotPossible(reason) => {
+                        format!("attached; could not be tried here: {reason}")
+                    }
+                    Proof::NeverCalled => "attached and not called".to_owned(),
+                }),
+            });
+        let refused = self
+            .attached
+            .refused()
+            .iter()
+            .map(|(program, reason)| Layer {
+                name: format!("ebpf {}", program.name),
+                achieved: false,
+                detail: Some(reason.clone()),
+            });
+        let limits = self.limits.iter().map(|(name, limit)| Layer {
+            name: format!("cgroup {name}"),
+            achieved: matches!(limit, Limit::Set(_)),
+            detail: Some(match limit {
+                Limit::Set(value) => value.clone(),
+                Limit::Unavailable(reason) => reason.clone(),
+            }),
+        });
+        attached.chain(refused).chain(limits).collect()
+    }
+
+    /// Kills whatever is left in the sandbox and waits until it is gone.
+    pub(super) fn kill(&self) -> Result<(), RunError> {
+        let started = Instant::now();
+        while self.cgroup.is_populated()? {
+            self.cgroup.kill()?;
+            if started.elapsed() > PATIENCE {
+                tracing::warn!(
+                    cgroup = %self.cgroup.path().display(),
+                    "killed processes are still there; they stay confined"
+                );
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Removes everything. The recorder must have given its part back.
+    pub(super) fn take_down(self) -> Result<(), RunError> {
+        self.kill()?;
+        let registry = Registry::lock()?;
+        if let Some(attached) = Arc::into_inner(self.attached) {
+            attached.detach()?;
+        }
+        self.cgroup.remove()?;
+        if registry.is_empty_but_for(&self.place.id)? {
+            self.objects.stop_tracing()?;
+        }
+        self.place.leave()
+    }
+}
