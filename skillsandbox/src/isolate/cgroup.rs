@@ -56,8 +56,8 @@ pub enum Limit {
 impl Hierarchy {
     /// Finds where cgroup v2 is mounted: at `/sys/fs/cgroup`, or beside version 1.
     pub fn find() -> Result<Self> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo")
-            .step("read /proc/self/mountinfo")?;
+        let mounts =
+            std::fs::read_to_string("/proc/self/mountinfo").step("read /proc/self/mountinfo")?;
         let root = mount_point(&mounts).ok_or_else(|| {
             IsolateError::refused(
                 "cgroup v2 is not mounted",
@@ -132,7 +132,7 @@ impl Hierarchy {
     }
 }
 
-/// The first mount of type cgroup2 in proc_pid_mountinfo(5).
+/// The first mount of type cgroup2 in `/proc/self/mountinfo`.
 fn mount_point(mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
@@ -149,7 +149,11 @@ fn weight(shares: u64) -> u64 {
 impl Cgroup {
     fn open(path: PathBuf, id: &str) -> Result<Self> {
         let folder = File::open(&path).step(format!("open the cgroup {}", path.display()))?;
-        Ok(Self { id: id.to_owned(), path, folder })
+        Ok(Self {
+            id: id.to_owned(),
+            path,
+            folder,
+        })
     }
 
     fn lock(&self) -> rustix::io::Result<()> {
@@ -187,7 +191,8 @@ impl Cgroup {
 
     /// A descriptor through which a process that writes `0` to it joins.
     pub fn procs(&self) -> Result<OwnedFd> {
-        self.file("cgroup.procs", OFlags::WRONLY).step("open cgroup.procs")
+        self.file("cgroup.procs", OFlags::WRONLY)
+            .step("open cgroup.procs")
     }
 
     /// Sets the limits; says of each, by the file's name, whether it holds.
@@ -198,8 +203,16 @@ impl Cgroup {
             ("memory.max", memory.map(|bytes| bytes.to_string())),
             ("memory.swap.max", memory.map(|_| "0".to_owned())),
             ("memory.oom.group", memory.map(|_| "1".to_owned())),
-            ("pids.max", resources.processes.map(|count| count.to_string())),
-            ("cpu.weight", resources.cpu_shares.map(|shares| weight(shares).to_string())),
+            (
+                "pids.max",
+                resources.processes.map(|count| count.to_string()),
+            ),
+            (
+                "cpu.weight",
+                resources
+                    .cpu_shares
+                    .map(|shares| weight(shares).to_string()),
+            ),
         ];
         let set = |name, value: String| match self.write(name, &value) {
             Ok(()) => Limit::Set(value),
@@ -278,7 +291,12 @@ impl Cgroup {
 
     fn file(&self, name: &str, access: OFlags) -> io::Result<OwnedFd> {
         let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        Ok(rustix::fs::openat(self.folder.as_fd(), name, flags, Mode::empty())?)
+        Ok(rustix::fs::openat(
+            self.folder.as_fd(),
+            name,
+            flags,
+            Mode::empty(),
+        )?)
     }
 
     fn write(&self, name: &str, value: &str) -> io::Result<()> {
@@ -329,12 +347,17 @@ mod tests {
 
     #[test]
     fn shares_become_weights() {
-        assert_eq!([0, 2, 1024, 262_144, u64::MAX].map(weight), [1, 1, 39, 10_000, 10_000]);
+        assert_eq!(
+            [0, 2, 1024, 262_144, u64::MAX].map(weight),
+            [1, 1, 39, 10_000, 10_000]
+        );
     }
 
     #[test]
     fn an_id_that_is_a_path_is_refused() {
-        let hierarchy = Hierarchy { root: "/nonexistent".into() };
+        let hierarchy = Hierarchy {
+            root: "/nonexistent".into(),
+        };
         for id in ["", "..", "a/b", ".hidden", "a\n"] {
             assert!(hierarchy.create(id).is_err(), "{id:?}");
         }

@@ -50,8 +50,8 @@ impl Environment {
         for (name, value) in caller {
             let shown = name.to_string_lossy().into_owned();
             let wanted = allow.iter().any(|allowed| OsStr::new(allowed) == name);
-            let replaced = PRIVATE.iter().any(|(private, _)| *private == shown)
-                || set.contains_key(&shown);
+            let replaced =
+                PRIVATE.iter().any(|(private, _)| *private == shown) || set.contains_key(&shown);
             if wanted && !replaced {
                 environment.passed.push(shown);
                 variables.insert(name, value);
@@ -82,7 +82,10 @@ mod tests {
     use super::*;
 
     fn caller(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
-        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
     }
 
     fn value<'a>(environment: &'a Environment, name: &str) -> Option<&'a OsStr> {

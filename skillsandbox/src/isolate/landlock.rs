@@ -6,8 +6,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort,
-    PathBeneath, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
@@ -118,7 +118,9 @@ impl Rules {
             .map(|(_, feature)| *feature)
             .collect();
         if abi >= ABI::V6 {
-            handled = handled.scope(Scope::from_all(abi)).map_err(|error| refused(&error))?;
+            handled = handled
+                .scope(Scope::from_all(abi))
+                .map_err(|error| refused(&error))?;
         }
         let nets = [
             (&ports.connect, AccessNet::ConnectTcp, "TCP connects"),
@@ -126,7 +128,9 @@ impl Rules {
         ];
         for (wanted, right, name) in &nets {
             if wanted.is_some() && abi >= ABI::V4 {
-                handled = handled.handle_access(*right).map_err(|error| refused(&error))?;
+                handled = handled
+                    .handle_access(*right)
+                    .map_err(|error| refused(&error))?;
                 detail.push(name);
             }
         }
@@ -150,19 +154,30 @@ impl Rules {
             }
         }
         let detail = format!("version {abi}: {}", detail.join(", "));
-        Ok(Some(Self { ruleset, abi, detail }))
+        Ok(Some(Self {
+            ruleset,
+            abi,
+            detail,
+        }))
     }
 
     /// Puts the rules in force for this process and its descendants, for good.
     pub(super) fn enforce(self) -> Result<LayerReport> {
-        let outcome = self.ruleset.restrict_self().map_err(|error| refused(&error))?;
+        let outcome = self
+            .ruleset
+            .restrict_self()
+            .map_err(|error| refused(&error))?;
         if outcome.ruleset != RulesetStatus::FullyEnforced {
             return Err(IsolateError::refused(
                 format!("the kernel reports Landlock as {:?}", outcome.ruleset),
                 "report this with the kernel's version",
             ));
         }
-        let status = if self.abi >= ASKED_FOR { Status::Enforced } else { Status::Partial };
+        let status = if self.abi >= ASKED_FOR {
+            Status::Enforced
+        } else {
+            Status::Partial
+        };
         Ok(LayerReport::new(Layer::Landlock, status, self.detail))
     }
 }

@@ -53,7 +53,9 @@ fn fail(report: &File, error: &IsolateError) -> ExitCode {
 }
 
 fn receive(argument: Option<&OsStr>) -> Result<(Order, File)> {
-    let number = argument.and_then(OsStr::to_str).and_then(|number| number.parse().ok());
+    let number = argument
+        .and_then(OsStr::to_str)
+        .and_then(|number| number.parse().ok());
     let Some(number) = number else {
         return Err(IsolateError::refused(
             "this is how skillsandbox starts itself",
@@ -79,11 +81,18 @@ fn launch(order: Order, report: &File) -> Result<ExitCode> {
     };
     let launch = order.launch;
     if launch.uid == 0 || launch.gid == 0 {
-        return Err(IsolateError::refused("a skill does not run as root", "name another user"));
+        return Err(IsolateError::refused(
+            "a skill does not run as root",
+            "name another user",
+        ));
     }
     // Out of the terminal's foreground group: an interrupt is for the supervisor to handle.
     rustix::process::setsid().step("make a session")?;
-    let threads = if launch.limits.processes.is_some() { limits::threads_of(launch.uid)? } else { 0 };
+    let threads = if launch.limits.processes.is_some() {
+        limits::threads_of(launch.uid)?
+    } else {
+        0
+    };
     system::unshare(UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)
         .step("make the PID, IPC and host name namespaces")?;
     match system::fork().step("fork")? {
@@ -98,7 +107,9 @@ fn launch(order: Order, report: &File) -> Result<ExitCode> {
                     other => break other.step("wait for init")?,
                 }
             };
-            let code = status.and_then(|(_, status)| ended(status)).map_or(0, Ended::exit_code);
+            let code = status
+                .and_then(|(_, status)| ended(status))
+                .map_or(0, Ended::exit_code);
             Ok(ExitCode::from(u8::try_from(code).unwrap_or(FAILED)))
         }
     }
@@ -106,7 +117,11 @@ fn launch(order: Order, report: &File) -> Result<ExitCode> {
 
 /// Lets go of the skill's streams, so that a pipe closes when the skill closes it.
 fn detach() -> Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null").step("open /dev/null")?;
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .step("open /dev/null")?;
     let doing = "let go of the skill's streams";
     rustix::stdio::dup2_stdin(&null).step(doing)?;
     rustix::stdio::dup2_stdout(&null).step(doing)?;
@@ -162,7 +177,9 @@ fn init(
             follow(File::from(handover), report)?;
             let ended = watch(skill, &signals, &liveness)?;
             report::write(report, &Record::Ended(ended))?;
-            Ok(ExitCode::from(u8::try_from(ended.exit_code()).unwrap_or(FAILED)))
+            Ok(ExitCode::from(
+                u8::try_from(ended.exit_code()).unwrap_or(FAILED),
+            ))
         }
     }
 }
@@ -178,10 +195,14 @@ fn refuse_executable_memory_files() -> bool {
 /// Passes on what the skill's process reports until `execve` closes its end of the pipe.
 fn follow(mut handover: File, report: &File) -> Result<()> {
     let mut records = Vec::new();
-    handover.read_to_end(&mut records).step("read what the skill's process reports")?;
+    handover
+        .read_to_end(&mut records)
+        .step("read what the skill's process reports")?;
     let mut to = report;
     to.write_all(&records).step("write to the report")?;
-    let ready = serde_json::to_vec(&Record::Ready).map_err(io::Error::from).step("encode")?;
+    let ready = serde_json::to_vec(&Record::Ready)
+        .map_err(io::Error::from)
+        .step("encode")?;
     // After it comes nothing, unless `execve` failed.
     if records.trim_ascii_end().ends_with(&ready) {
         report::write(report, &Record::Started)?;
@@ -204,15 +225,20 @@ fn watch(skill: Pid, mut signals: &File, liveness: &OwnedFd) -> Result<Ended> {
                 Err(error) => return Err(error).step("wait for the skill"),
             }
         }
-        let mut events =
-            [PollFd::new(&signals, PollFlags::IN), PollFd::new(liveness, PollFlags::IN)];
+        let mut events = [
+            PollFd::new(&signals, PollFlags::IN),
+            PollFd::new(liveness, PollFlags::IN),
+        ];
         match rustix::event::poll(&mut events, None) {
             Err(Errno::INTR) => continue,
             other => other.step("wait for the skill or the supervisor")?,
         };
         let [_, supervisor] = &events;
         if !supervisor.revents().is_empty() {
-            return Err(IsolateError::refused("the supervisor is gone", "run the skill again"));
+            return Err(IsolateError::refused(
+                "the supervisor is gone",
+                "run the skill again",
+            ));
         }
         // How many ended is for `wait` to say.
         let _ = signals.read(&mut [0; 1024]);

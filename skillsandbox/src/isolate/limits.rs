@@ -27,7 +27,11 @@ pub(super) fn threads_of(uid: u32) -> Result<u64> {
     let mut count = 0;
     for process in std::fs::read_dir("/proc").step("list the processes of the host")? {
         let process = process.step("list the processes of the host")?;
-        let is_process = process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        let is_process = process
+            .file_name()
+            .as_encoded_bytes()
+            .iter()
+            .all(u8::is_ascii_digit);
         // A process that ends meanwhile no longer counts.
         if is_process && process.metadata().is_ok_and(|status| status.uid() == uid) {
             let threads = std::fs::read_dir(process.path().join("task"));
@@ -39,12 +43,18 @@ pub(super) fn threads_of(uid: u32) -> Result<u64> {
 
 /// Applies `limits`; `threads` is what the skill's user already has.
 pub(super) fn apply(limits: &Limits, threads: u64) -> Result<LayerReport> {
-    let processes = limits.processes.map(|processes| processes.saturating_add(threads));
+    let processes = limits
+        .processes
+        .map(|processes| processes.saturating_add(threads));
     let wanted = [
         (Resource::Core, Some(0), "core dumps"),
         (Resource::Nofile, limits.open_files, "open files"),
         (Resource::Fsize, limits.file_bytes, "file bytes"),
-        (Resource::Data, limits.memory_bytes, "memory bytes per process"),
+        (
+            Resource::Data,
+            limits.memory_bytes,
+            "memory bytes per process",
+        ),
         (Resource::Nproc, processes, "threads of the user"),
     ];
     let mut held = Vec::new();
@@ -57,5 +67,9 @@ pub(super) fn apply(limits: &Limits, threads: u64) -> Result<LayerReport> {
         setrlimit(resource, limit).step(format!("limit {name} to {value}"))?;
         held.push(format!("{name} {value}"));
     }
-    Ok(LayerReport::new(Layer::Limits, Status::Enforced, held.join(", ")))
+    Ok(LayerReport::new(
+        Layer::Limits,
+        Status::Enforced,
+        held.join(", "),
+    ))
 }

@@ -33,7 +33,11 @@ pub struct Resolved {
 /// Resolves an absolute path of the host. Follows a link only if root owns it.
 pub fn resolve(path: &Path) -> Result<Resolved> {
     if !path.is_absolute() {
-        return Err(IsolateError::path(path, "is not absolute", "begin it with /"));
+        return Err(IsolateError::path(
+            path,
+            "is not absolute",
+            "begin it with /",
+        ));
     }
     let mut resolved = Resolved {
         real: PathBuf::from("/"),
@@ -53,12 +57,19 @@ pub fn resolve(path: &Path) -> Result<Resolved> {
                 if status.uid() != 0 {
                     return Err(IsolateError::path(
                         path,
-                        format!("goes through the link {}, which root does not own", next.display()),
+                        format!(
+                            "goes through the link {}, which root does not own",
+                            next.display()
+                        ),
                         format!("if its target {} is meant, name that", target.display()),
                     ));
                 }
                 if resolved.links.len() == MAX_LINKS {
-                    return Err(IsolateError::path(path, "has too many links", "name its target"));
+                    return Err(IsolateError::path(
+                        path,
+                        "has too many links",
+                        "name its target",
+                    ));
                 }
                 for name in names(&target).into_iter().rev() {
                     ahead.push_front(name);
@@ -101,7 +112,11 @@ pub(super) fn open(path: &Path) -> rustix::io::Result<OwnedFd> {
 /// Opens a path below `root`, itself and nothing a link leads to, for reference only.
 pub(super) fn open_below(root: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let below = path.strip_prefix("/").unwrap_or(path);
-    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    let below = if below.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        below
+    };
     rustix::fs::openat2(
         root,
         below,
@@ -117,7 +132,7 @@ pub(super) fn create_folder(path: &Path, owner: Identity) -> Result<OwnedFd> {
     for name in names(path) {
         folder = match enter(&folder, &name) {
             Err(rustix::io::Errno::NOENT) => {
-                let doing = || format!("create {:?} for {}", name, path.display());
+                let doing = || format!("create {} for {}", name.display(), path.display());
                 rustix::fs::mkdirat(&folder, &name, Mode::from_raw_mode(0o755)).step(doing())?;
                 let new = enter(&folder, &name).step(doing())?;
                 // Whoever owns the folder around it could have put another in its place.
@@ -138,7 +153,7 @@ pub(super) fn create_folder(path: &Path, owner: Identity) -> Result<OwnedFd> {
                 .step(doing())?;
                 new
             }
-            other => other.step(format!("enter {:?} of {}", name, path.display()))?,
+            other => other.step(format!("enter {} of {}", name.display(), path.display()))?,
         };
     }
     Ok(folder)

@@ -41,7 +41,10 @@ impl Wanted {
         };
         if identity.uid == 0 || identity.gid == 0 {
             return Err(IsolateError::refused(
-                format!("a skill does not run as uid {} gid {}", identity.uid, identity.gid),
+                format!(
+                    "a skill does not run as uid {} gid {}",
+                    identity.uid, identity.gid
+                ),
                 "name an ordinary user with --user",
             ));
         }
@@ -177,15 +180,24 @@ mod tests {
 
     #[test]
     fn the_named_user_wins_over_the_caller_behind_sudo() {
-        let ana = Identity { uid: 1000, gid: 1001 };
+        let ana = Identity {
+            uid: 1000,
+            gid: 1001,
+        };
         assert_eq!(resolve(Some("ana"), Some(("7", "8"))).unwrap(), ana);
         assert_eq!(resolve(Some("1000"), None).unwrap(), ana);
-        assert_eq!(resolve(None, Some(("7", "8"))).unwrap(), Identity { uid: 7, gid: 8 });
+        assert_eq!(
+            resolve(None, Some(("7", "8"))).unwrap(),
+            Identity { uid: 7, gid: 8 }
+        );
     }
 
     #[test]
     fn nobody_when_no_one_is_named() {
-        let nobody = Identity { uid: 65533, gid: 65532 };
+        let nobody = Identity {
+            uid: 65533,
+            gid: 65532,
+        };
         assert_eq!(resolve(None, None).unwrap(), nobody);
         assert_eq!(resolve(None, Some(("0", "0"))).unwrap(), nobody);
     }

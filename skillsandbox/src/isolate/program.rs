@@ -44,7 +44,11 @@ impl View {
         if runtime == Runtime::System {
             view.extend(RUNTIME.map(|folder| (folder.into(), folder.into())));
         }
-        view.extend(grants.into_iter().map(|grant| (grant.to_owned(), grant.to_owned())));
+        view.extend(
+            grants
+                .into_iter()
+                .map(|grant| (grant.to_owned(), grant.to_owned())),
+        );
         // The longest first: it is what lies on top.
         view.sort_by_key(|(inside, _)| std::cmp::Reverse(inside.components().count()));
         Self(view)
@@ -139,7 +143,11 @@ impl View {
     fn outside(&self, inside: &Path) -> Option<PathBuf> {
         self.0.iter().find_map(|(granted, host)| {
             let rest = inside.strip_prefix(granted).ok()?;
-            Some(if rest.as_os_str().is_empty() { host.clone() } else { host.join(rest) })
+            Some(if rest.as_os_str().is_empty() {
+                host.clone()
+            } else {
+                host.join(rest)
+            })
         })
     }
 }
@@ -168,7 +176,12 @@ fn elf_interpreter(file: &[u8]) -> Option<PathBuf> {
     const PT_INTERP: u64 = 3;
     let number = |at: usize, length: usize| -> Option<u64> {
         let bytes = file.get(at..at.checked_add(length)?)?;
-        Some(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+        Some(
+            bytes
+                .iter()
+                .rev()
+                .fold(0, |value, &byte| value << 8 | u64::from(byte)),
+        )
     };
     if !file.starts_with(b"\x7fELF\x02\x01") {
         return None;
@@ -177,10 +190,14 @@ fn elf_interpreter(file: &[u8]) -> Option<PathBuf> {
     let size = usize::try_from(number(54, 2)?).ok()?;
     let count = usize::try_from(number(56, 2)?).ok()?;
     let headers = (0..count).map_while(|index| table.checked_add(index.checked_mul(size)?));
-    let header = headers.into_iter().find(|&at| number(at, 4) == Some(PT_INTERP))?;
+    let header = headers
+        .into_iter()
+        .find(|&at| number(at, 4) == Some(PT_INTERP))?;
     let offset = usize::try_from(number(header.checked_add(8)?, 8)?).ok()?;
     let length = usize::try_from(number(header.checked_add(32)?, 8)?).ok()?;
-    let name = file.get(offset..offset.checked_add(length)?)?.strip_suffix(b"\0")?;
+    let name = file
+        .get(offset..offset.checked_add(length)?)?
+        .strip_suffix(b"\0")?;
     Some(PathBuf::from(OsString::from(OsStr::from_bytes(name))))
 }
 
@@ -203,15 +220,30 @@ mod tests {
 
     #[test]
     fn what_the_sandbox_does_not_have_is_not_found() {
-        for command in ["", "no-such-program", "/root/.bashrc", "/proc/self/exe", "..", "/usr"] {
-            assert!(view().program(OsStr::new(command), Path::new(SKILL)).is_err(), "{command}");
+        for command in [
+            "",
+            "no-such-program",
+            "/root/.bashrc",
+            "/proc/self/exe",
+            "..",
+            "/usr",
+        ] {
+            assert!(
+                view()
+                    .program(OsStr::new(command), Path::new(SKILL))
+                    .is_err(),
+                "{command}"
+            );
         }
     }
 
     #[test]
     fn a_script_names_its_interpreter() {
         let interpreter = |line: &[u8]| script_interpreter(line);
-        assert_eq!(interpreter(b" /usr/bin/env python3\n"), Some("/usr/bin/env".into()));
+        assert_eq!(
+            interpreter(b" /usr/bin/env python3\n"),
+            Some("/usr/bin/env".into())
+        );
         assert_eq!(interpreter(b"/bin/sh"), Some("/bin/sh".into()));
         assert_eq!(interpreter(b"\n"), None);
     }

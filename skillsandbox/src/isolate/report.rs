@@ -130,10 +130,7 @@ impl Report {
                 Some(Record::Ready) => {}
                 Some(Record::Started) => return Ok(layers),
                 Some(Record::Failed(reason)) => {
-                    return Err(IsolateError::refused(
-                        reason,
-                        "the skill was not started",
-                    ));
+                    return Err(IsolateError::refused(reason, "the skill was not started"));
                 }
                 Some(Record::Ended(_)) | None => {
                     return Err(IsolateError::refused(
@@ -158,7 +155,12 @@ impl Report {
 
     fn record(&mut self) -> Result<Option<Record>> {
         let mut line = String::new();
-        if self.0.read_line(&mut line).step("read the launcher's report")? == 0 {
+        if self
+            .0
+            .read_line(&mut line)
+            .step("read the launcher's report")?
+            == 0
+        {
             return Ok(None);
         }
         serde_json::from_str(&line)

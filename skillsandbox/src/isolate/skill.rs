@@ -37,8 +37,10 @@ pub(super) fn become_skill(
 ) -> Result<Infallible> {
     let tell = |layer| report::write(report, &Record::Layer(layer));
     rustix::process::setsid().step("make a session")?;
-    rustix::process::chdir(Path::new(&launch.workdir))
-        .step(format!("enter the working folder {}", launch.workdir.display()))?;
+    rustix::process::chdir(Path::new(&launch.workdir)).step(format!(
+        "enter the working folder {}",
+        launch.workdir.display()
+    ))?;
     let program = strings([&launch.program])?;
     let arguments = strings(&launch.arguments)?;
     let environment = environment(launch)?;
@@ -53,7 +55,11 @@ pub(super) fn become_skill(
     if let Some(mut procs) = descriptors.cgroup_procs {
         procs.write_all(b"0").step("join the cgroup")?;
         system::unshare(UnshareFlags::NEWCGROUP).step("make a cgroup namespace")?;
-        tell(LayerReport::new(Layer::Cgroup, Status::Enforced, "joined, and in its own namespace"))?;
+        tell(LayerReport::new(
+            Layer::Cgroup,
+            Status::Enforced,
+            "joined, and in its own namespace",
+        ))?;
     } else {
         tell(LayerReport::off(Layer::Cgroup))?;
     }
@@ -63,7 +69,10 @@ pub(super) fn become_skill(
         "PID, IPC and host name; processes outside cannot be seen",
     ))?;
     tell(limits::apply(&launch.limits, threads)?)?;
-    let identity = Identity { uid: launch.uid, gid: launch.gid };
+    let identity = Identity {
+        uid: launch.uid,
+        gid: launch.gid,
+    };
     tell(privileges::drop_to(identity)?)?;
     reachable(launch)?;
     tell(match landlock {
@@ -96,12 +105,17 @@ pub(super) fn become_skill(
 }
 
 fn strings<'a>(strings: impl IntoIterator<Item = &'a OsString>) -> Result<Vec<CString>> {
-    strings.into_iter().map(|string| text(string.as_bytes().to_vec())).collect()
+    strings
+        .into_iter()
+        .map(|string| text(string.as_bytes().to_vec()))
+        .collect()
 }
 
 fn environment(launch: &Launch) -> Result<Vec<CString>> {
     let pairs = launch.environment.iter();
-    pairs.map(|(name, value)| text([name.as_bytes(), b"=", value.as_bytes()].concat())).collect()
+    pairs
+        .map(|(name, value)| text([name.as_bytes(), b"=", value.as_bytes()].concat()))
+        .collect()
 }
 
 fn text(bytes: Vec<u8>) -> Result<CString> {
@@ -121,7 +135,11 @@ fn rules(launch: &Launch, descriptors: &Descriptors) -> Result<Vec<Rule>> {
         };
         let status = rustix::fs::fstat(&opened).step("look at a path")?;
         if FileType::from_raw_mode(status.st_mode) != FileType::Symlink {
-            rules.push(Rule { path: opened, access, devices });
+            rules.push(Rule {
+                path: opened,
+                access,
+                devices,
+            });
         }
         Ok(())
     };
@@ -141,6 +159,9 @@ fn rules(launch: &Launch, descriptors: &Descriptors) -> Result<Vec<Rule>> {
     add(Path::new("/proc"), Access::READ, false)?;
     if launch.has(Layer::Mounts) {
         add(Path::new(SKILL), Access::READ, false)?;
+        // Made for the sandbox: all that is in them is granted.
+        add(Path::new("/dev"), Access::READ, false)?;
+        add(Path::new("/etc"), Access::READ, false)?;
         for path in ["/tmp", "/dev/shm", HOME] {
             add(Path::new(path), everything, false)?;
         }
@@ -149,9 +170,16 @@ fn rules(launch: &Launch, descriptors: &Descriptors) -> Result<Vec<Rule>> {
         add(Path::new(&grant.path), grant.access, false)?;
     }
     // The folder itself, wherever it is.
-    let path = descriptors.skill_dir.try_clone().step("copy a descriptor")?;
+    let path = descriptors
+        .skill_dir
+        .try_clone()
+        .step("copy a descriptor")?;
     if !launch.has(Layer::Mounts) {
-        rules.push(Rule { path, access: Access::READ, devices: false });
+        rules.push(Rule {
+            path,
+            access: Access::READ,
+            devices: false,
+        });
     }
     Ok(rules)
 }
@@ -160,11 +188,19 @@ fn rules(launch: &Launch, descriptors: &Descriptors) -> Result<Vec<Rule>> {
 fn reachable(launch: &Launch) -> Result<()> {
     let needed = [
         (launch.program.as_os_str(), Check::EXEC_OK, "execute"),
-        (OsStr::new("."), Check::READ_OK | Check::EXEC_OK, "enter and list"),
+        (
+            OsStr::new("."),
+            Check::READ_OK | Check::EXEC_OK,
+            "enter and list",
+        ),
     ];
     for (path, access, verb) in needed {
         if rustix::fs::accessat(CWD, path, access, AtFlags::empty()).is_err() {
-            let named = if path == "." { &launch.workdir } else { &launch.program };
+            let named = if path == "." {
+                &launch.workdir
+            } else {
+                &launch.program
+            };
             return Err(IsolateError::path(
                 Path::new(named),
                 format!("uid {} may not {verb} it", launch.uid),

@@ -78,7 +78,12 @@ pub fn spawn(
         liveness: liveness_end.as_raw_fd(),
     };
     let spec = hold(&order)?;
-    let mut descriptors = vec![spec.as_raw_fd(), order.skill_dir, order.report, order.liveness];
+    let mut descriptors = vec![
+        spec.as_raw_fd(),
+        order.skill_dir,
+        order.report,
+        order.liveness,
+    ];
     descriptors.extend(order.cgroup_procs);
 
     let mut command = Command::new("/proc/self/exe");
@@ -104,7 +109,9 @@ fn hold(order: &Order) -> Result<File> {
     let doing = "write the launcher's order";
     let flags = MemfdFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::memfd_create("launch", flags).step(doing)?);
-    let bytes = serde_json::to_vec(order).map_err(std::io::Error::from).step(doing)?;
+    let bytes = serde_json::to_vec(order)
+        .map_err(std::io::Error::from)
+        .step(doing)?;
     file.write_all(&bytes).step(doing)?;
     file.rewind().step(doing)?;
     Ok(file)

@@ -1,5 +1,8 @@
 //! The system calls that rustix does not wrap. The only file of this module with `unsafe` code.
-#![expect(unsafe_code, reason = "each function wraps one system call and says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "each function wraps one system call and says why it is sound"
+)]
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -108,7 +111,9 @@ pub(super) fn keep_only_standard_streams() -> io::Result<()> {
 /// Each number may be taken once, and only if nothing else in this process owns it.
 pub(super) fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: `F_GETFD` only asks whether the number is open.
-    check(libc::c_long::from(unsafe { libc::fcntl(descriptor, libc::F_GETFD) }))?;
+    check(libc::c_long::from(unsafe {
+        libc::fcntl(descriptor, libc::F_GETFD)
+    }))?;
     // SAFETY: it is open, and the caller promises that nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
@@ -143,11 +148,7 @@ pub(super) fn child_signals() -> io::Result<File> {
             &raw const set,
             ptr::null_mut(),
         )))?;
-        let descriptor = libc::signalfd(
-            -1,
-            &raw const set,
-            libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
-        );
+        let descriptor = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         check(libc::c_long::from(descriptor))?;
         Ok(File::from_raw_fd(descriptor))
     }

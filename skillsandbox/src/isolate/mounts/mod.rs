@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 
-pub use plan::{DEVICES, RUNTIME, RUNTIME_ETC};
 use plan::{DEVICE_LINKS, Planned, Source};
+pub use plan::{DEVICES, RUNTIME, RUNTIME_ETC};
 use root::{Root, copy_tree, new_filesystem};
 
 use super::error::{IsolateError, Result, Step};
@@ -41,9 +41,12 @@ pub(super) fn enter(launch: &Launch, skill_dir: BorrowedFd<'_>) -> Result<LayerR
         contents.push(open(planned, launch, skill_dir)?);
     }
     system::unshare(UnshareFlags::NEWNS).step("make a mount namespace")?;
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .step("cut the mounts off from the host's")?;
-    let root = Root::new()?;
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .step("cut the mounts off from the host's")?;
+    let mut root = Root::new()?;
     for (link, target) in DEVICE_LINKS {
         root.link(Path::new(link), target.as_ref())?;
     }
@@ -59,7 +62,7 @@ pub(super) fn enter(launch: &Launch, skill_dir: BorrowedFd<'_>) -> Result<LayerR
     }
     let mut mounts = 0;
     for (planned, content) in plan.iter().zip(contents) {
-        mounts += usize::from(put(&root, planned, content)?);
+        mounts += usize::from(put(&mut root, planned, content)?);
     }
     for (link, target) in &launch.links {
         root.link(Path::new(link), target)?;
@@ -93,7 +96,10 @@ fn open(planned: &Planned, launch: &Launch, skill: BorrowedFd<'_>) -> Result<Opt
         (Ok(path), _) if !is(&path, FileType::Symlink)? => tree(path.as_fd(), at),
         (Err(Errno::NOENT), Source::HostOrNothing) => Ok(None),
         (Err(Errno::NOENT), Source::HostOrNew) => {
-            let owner = Identity { uid: launch.uid, gid: launch.gid };
+            let owner = Identity {
+                uid: launch.uid,
+                gid: launch.gid,
+            };
             tree(paths::create_folder(at, owner)?.as_fd(), at)
         }
         (Err(Errno::NOENT), _) => Err(IsolateError::path(
@@ -143,7 +149,7 @@ fn filesystem(planned: &Planned, launch: &Launch) -> Result<OwnedFd> {
 }
 
 /// Puts one planned content in its place; says whether it is a mount.
-fn put(root: &Root, planned: &Planned, content: Option<Content>) -> Result<bool> {
+fn put(root: &mut Root, planned: &Planned, content: Option<Content>) -> Result<bool> {
     let at = planned.at.as_path();
     match content {
         Some(Content::Link(target)) => {
@@ -157,6 +163,9 @@ fn put(root: &Root, planned: &Planned, content: Option<Content>) -> Result<bool>
                 root.file(at, b"", 0o644)?;
             }
             root.mount(tree.as_fd(), at, planned.attributes)?;
+            if matches!(planned.source, Source::Private { .. }) {
+                root.own(&tree)?;
+            }
             Ok(true)
         }
         None if planned.source == Source::Mask => mask(root, at),
@@ -183,7 +192,9 @@ fn mask(root: &Root, at: &Path) -> Result<bool> {
         new_filesystem("tmpfs", &options, root::SEALED)?
     } else {
         root.file(Path::new(MASK), b"", 0)?;
-        let file = root.look(Path::new(MASK)).step("open the file that covers others")?;
+        let file = root
+            .look(Path::new(MASK))
+            .step("open the file that covers others")?;
         copy_tree(file).step("copy the mount of the file that covers others")?
     };
     root.mount(cover.as_fd(), at, root::SEALED)?;
@@ -199,7 +210,11 @@ fn verify(plan: &[Planned]) -> Result<()> {
     };
     let mut read_only = plan
         .iter()
-        .filter(|planned| planned.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY))
+        .filter(|planned| {
+            planned
+                .attributes
+                .contains(MountAttrFlags::MOUNT_ATTR_RDONLY)
+        })
         .map(|planned| planned.at.as_path())
         .chain([Path::new("/"), Path::new(SKILL)]);
     let open = read_only.find(|at| writable(at));

@@ -11,7 +11,9 @@ use crate::isolate::error::{IsolateError, Result};
 use crate::isolate::launch::{Launch, Runtime, SKILL};
 
 /// Folders that hold the host's programs and libraries. Some are links into `/usr`.
-pub const RUNTIME: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+pub const RUNTIME: [&str; 7] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
+];
 
 /// What programs need of the host's `/etc`: certificates, the loader's cache, names of services.
 pub const RUNTIME_ETC: [&str; 15] = [
@@ -33,8 +35,14 @@ pub const RUNTIME_ETC: [&str; 15] = [
 ];
 
 /// Device files of the sandbox.
-pub const DEVICES: [&str; 6] =
-    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+pub const DEVICES: [&str; 6] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+];
 
 /// Links of `/dev`.
 pub(super) const DEVICE_LINKS: [(&str, &str); 5] = [
@@ -98,7 +106,11 @@ const NOEXEC: Attributes = Attributes::MOUNT_ATTR_NOEXEC;
 const RDONLY: Attributes = Attributes::MOUNT_ATTR_RDONLY;
 
 fn planned(at: impl Into<PathBuf>, source: Source, attributes: Attributes) -> Planned {
-    Planned { at: at.into(), source, attributes: attributes | NOSUID }
+    Planned {
+        at: at.into(),
+        source,
+        attributes: attributes | NOSUID,
+    }
 }
 
 /// Every mount of a sandbox, in the order to make them: a folder comes before what is in it.
@@ -134,11 +146,19 @@ fn noexec(launch: &Launch, at: &Path) -> Attributes {
         let path = Path::new(&grant.path);
         grant.access & Access::EXEC != 0 && (path.starts_with(at) || at.starts_with(path))
     });
-    if executable { Attributes::empty() } else { NOEXEC }
+    if executable {
+        Attributes::empty()
+    } else {
+        NOEXEC
+    }
 }
 
 fn grants(launch: &Launch) -> Result<Vec<Planned>> {
-    let paths: BTreeSet<&Path> = launch.grants.iter().map(|grant| Path::new(&grant.path)).collect();
+    let paths: BTreeSet<&Path> = launch
+        .grants
+        .iter()
+        .map(|grant| Path::new(&grant.path))
+        .collect();
     let mut mounts = Vec::new();
     for at in paths {
         check(at)?;
@@ -150,9 +170,17 @@ fn grants(launch: &Launch) -> Result<Vec<Planned>> {
         }
         if at.starts_with(SKILL) {
             let remedy = "write below /tmp, or to a folder of the host";
-            return Err(IsolateError::path(at, "the skill's folder is read-only", remedy));
+            return Err(IsolateError::path(
+                at,
+                "the skill's folder is read-only",
+                remedy,
+            ));
         }
-        let source = if writable { Source::HostOrNew } else { Source::Host };
+        let source = if writable {
+            Source::HostOrNew
+        } else {
+            Source::Host
+        };
         let mut attributes = noexec(launch, at);
         if !writable {
             attributes |= RDONLY;
@@ -167,17 +195,24 @@ fn grants(launch: &Launch) -> Result<Vec<Planned>> {
 
 fn check(at: &Path) -> Result<()> {
     let refuse = |problem: &str, remedy: &str| Err(IsolateError::path(at, problem, remedy));
-    let parts_are_names = at.components().skip(1).all(|part| {
-        matches!(part, std::path::Component::Normal(_))
-    });
+    let parts_are_names = at
+        .components()
+        .skip(1)
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
     if !at.is_absolute() || !parts_are_names {
         return refuse("is not an absolute path without ..", "resolve it first");
     }
     if at == Path::new("/") || at == Path::new("/etc") || at == Path::new("/dev") {
-        return refuse("is too much to grant", "name the files and folders in it that are needed");
+        return refuse(
+            "is too much to grant",
+            "name the files and folders in it that are needed",
+        );
     }
     if at.starts_with("/proc") {
-        return refuse("the sandbox has its own /proc", "leave it out: what is readable is there");
+        return refuse(
+            "the sandbox has its own /proc",
+            "leave it out: what is readable is there",
+        );
     }
     Ok(())
 }
@@ -185,7 +220,10 @@ fn check(at: &Path) -> Result<()> {
 /// Whether reading `at` needs no mount of its own.
 fn is_there_already(launch: &Launch, at: &Path) -> bool {
     let runtime = launch.runtime == Runtime::System
-        && RUNTIME.iter().chain(&RUNTIME_ETC).any(|folder| at.starts_with(folder));
+        && RUNTIME
+            .iter()
+            .chain(&RUNTIME_ETC)
+            .any(|folder| at.starts_with(folder));
     at.starts_with(SKILL) || DEVICES.iter().any(|device| at == Path::new(device)) || runtime
 }
 

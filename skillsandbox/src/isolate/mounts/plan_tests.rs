@@ -13,7 +13,10 @@ fn launch(grants: &[(&str, u16)]) -> Launch {
         runtime: Runtime::System,
         grants: grants
             .iter()
-            .map(|&(path, access)| Grant { path: path.into(), access })
+            .map(|&(path, access)| Grant {
+                path: path.into(),
+                access,
+            })
             .collect(),
         links: Vec::new(),
         denies: vec!["/data/secret".into()],
@@ -29,7 +32,10 @@ fn launch(grants: &[(&str, u16)]) -> Launch {
 }
 
 fn mount(launch: &Launch, at: &str) -> Option<Planned> {
-    plan(launch).unwrap().into_iter().rfind(|mount| mount.at == Path::new(at))
+    plan(launch)
+        .unwrap()
+        .into_iter()
+        .rfind(|mount| mount.at == Path::new(at))
 }
 
 #[test]
@@ -43,7 +49,10 @@ fn a_folder_comes_before_what_is_in_it() {
 
 #[test]
 fn reading_is_read_only_and_writing_makes_folders() {
-    let launch = launch(&[("/data", Access::READ), ("/out", Access::READ | Access::WRITE)]);
+    let launch = launch(&[
+        ("/data", Access::READ),
+        ("/out", Access::READ | Access::WRITE),
+    ]);
     let data = mount(&launch, "/data").unwrap();
     assert_eq!(data.source, Source::Host);
     assert!(data.attributes.contains(RDONLY | NOSUID | NODEV | NOEXEC));
@@ -56,7 +65,12 @@ fn reading_is_read_only_and_writing_makes_folders() {
 #[test]
 fn what_a_folder_grants_holds_below_it() {
     let launch = launch(&[("/out", Access::WRITE), ("/out/in", Access::READ)]);
-    assert!(!mount(&launch, "/out/in").unwrap().attributes.contains(RDONLY));
+    assert!(
+        !mount(&launch, "/out/in")
+            .unwrap()
+            .attributes
+            .contains(RDONLY)
+    );
 }
 
 #[test]
@@ -65,7 +79,12 @@ fn only_a_granted_program_makes_a_mount_executable() {
     assert!(!mount(&with, SKILL).unwrap().attributes.contains(NOEXEC));
     assert!(!mount(&with, "/opt/x").unwrap().attributes.contains(NOEXEC));
     assert!(mount(&with, "/tmp").unwrap().attributes.contains(NOEXEC));
-    assert!(mount(&launch(&[]), SKILL).unwrap().attributes.contains(NOEXEC));
+    assert!(
+        mount(&launch(&[]), SKILL)
+            .unwrap()
+            .attributes
+            .contains(NOEXEC)
+    );
 }
 
 #[test]
@@ -84,5 +103,11 @@ fn too_much_is_refused() {
 
 #[test]
 fn a_grant_below_a_denied_path_is_not_mounted() {
-    assert_eq!(mount(&launch(&[("/data/secret/x", Access::READ)]), "/data/secret/x"), None);
+    assert_eq!(
+        mount(
+            &launch(&[("/data/secret/x", Access::READ)]),
+            "/data/secret/x"
+        ),
+        None
+    );
 }

@@ -31,7 +31,10 @@ impl Filters {
         let errnos: BTreeSet<i32> = denials().map(|denial| denial.errno).collect();
         let mut programs = vec![newer_than_the_table()];
         for errno in errnos {
-            programs.push(compile(errno, denials().filter(|denial| denial.errno == errno))?);
+            programs.push(compile(
+                errno,
+                denials().filter(|denial| denial.errno == errno),
+            )?);
         }
         let calls: BTreeSet<_> = denials().flat_map(|denial| denial.calls).collect();
         Ok(Self {
@@ -100,11 +103,26 @@ impl Probe {
 /// One for each way of denying: by errno, always or by an argument, and by number.
 const PROBES: [Probe; 5] = [
     // Names no namespace: success.
-    Probe { name: "unshare", call: libc::SYS_unshare, arguments: [0, 0], denied: libc::EPERM },
+    Probe {
+        name: "unshare",
+        call: libc::SYS_unshare,
+        arguments: [0, 0],
+        denied: libc::EPERM,
+    },
     // No such operation: EOPNOTSUPP.
-    Probe { name: "keyctl", call: libc::SYS_keyctl, arguments: [-1, 0], denied: libc::EPERM },
+    Probe {
+        name: "keyctl",
+        call: libc::SYS_keyctl,
+        arguments: [-1, 0],
+        denied: libc::EPERM,
+    },
     // No memory and no size: EINVAL.
-    Probe { name: "clone3", call: libc::SYS_clone3, arguments: [0, 0], denied: libc::ENOSYS },
+    Probe {
+        name: "clone3",
+        call: libc::SYS_clone3,
+        arguments: [0, 0],
+        denied: libc::ENOSYS,
+    },
     // Not a descriptor: EBADF.
     Probe {
         name: "ioctl(TIOCSTI)",
@@ -172,19 +190,21 @@ fn rule(tests: &[Test]) -> std::result::Result<SeccompRule, seccompiler::Backend
 /// Written out because seccompiler compares call numbers for equality only. The filters beside it
 /// check the architecture, and kill a process that calls by another one.
 fn newer_than_the_table() -> BpfProgram {
-    let instruction = |code: u32, jt, k| sock_filter {
-        code: code as u16,
-        jt,
-        jf: 0,
-        k,
-    };
-    let number_offset = 0;
-    let errno = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+    // Codes of classic BPF, `include/uapi/linux/bpf_common.h`.
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_GREATER: u16 = 0x25;
+    const RETURN: u16 = 0x06;
+    const NUMBER_OFFSET: u32 = 0;
+    let instruction = |code, jt, k| sock_filter { code, jt, jf: 0, k };
     vec![
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, number_offset),
-        instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 1, NEWEST),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, errno),
+        instruction(LOAD_WORD, 0, NUMBER_OFFSET),
+        instruction(JUMP_IF_GREATER, 1, NEWEST),
+        instruction(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+        instruction(
+            RETURN,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs(),
+        ),
     ]
 }
 
