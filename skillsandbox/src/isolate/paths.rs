@@ -187,6 +187,21 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_someone_else_could_have_planted_is_not_followed() {
+        let folder = std::env::temp_dir().join(format!("planted-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let link = folder.join("link");
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        // Tests that do not run as root own the link already.
+        let _ = std::os::unix::fs::lchown(&link, Some(1), Some(1));
+        let refused = resolve(&link.join("passwd"));
+        let opened = open(&link.join("passwd"));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(refused.unwrap_err().to_string().contains("name that"));
+        assert_eq!(opened.unwrap_err(), rustix::io::Errno::LOOP);
+    }
+
+    #[test]
     fn what_is_missing_is_said_to_be() {
         let resolved = resolve(Path::new("/nowhere/./at/../all")).unwrap();
         assert_eq!(resolved.real, Path::new("/nowhere/all"));

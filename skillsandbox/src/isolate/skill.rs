@@ -66,7 +66,10 @@ pub(super) fn become_skill(
     tell(LayerReport::new(
         Layer::Namespaces,
         Status::Enforced,
-        "PID, IPC and host name; processes outside cannot be seen",
+        format!(
+            "PID (the skill is process {}), IPC and host name",
+            rustix::process::getpid()
+        ),
     ))?;
     tell(limits::apply(&launch.limits, threads)?)?;
     let identity = Identity {
