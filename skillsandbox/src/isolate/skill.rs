@@ -61,7 +61,8 @@ pub(super) fn become_skill(
             "joined, and in its own namespace",
         ))?;
     } else {
-        tell(LayerReport::off(Layer::Cgroup))?;
+        let detail = "the supervisor gave none";
+        tell(LayerReport::new(Layer::Cgroup, Status::Off, detail))?;
     }
     tell(LayerReport::new(
         Layer::Namespaces,
