@@ -132,7 +132,7 @@ impl Hierarchy {
     }
 }
 
-/// The first mount of type cgroup2 in proc_pid_mountinfo(5).
+/// The first mount of type cgroup2 in `/proc/self/mountinfo`.
 fn mount_point(mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;

@@ -132,7 +132,7 @@ pub(super) fn create_folder(path: &Path, owner: Identity) -> Result<OwnedFd> {
     for name in names(path) {
         folder = match enter(&folder, &name) {
             Err(rustix::io::Errno::NOENT) => {
-                let doing = || format!("create {:?} for {}", name, path.display());
+                let doing = || format!("create {} for {}", name.display(), path.display());
                 rustix::fs::mkdirat(&folder, &name, Mode::from_raw_mode(0o755)).step(doing())?;
                 let new = enter(&folder, &name).step(doing())?;
                 // Whoever owns the folder around it could have put another in its place.
@@ -153,7 +153,7 @@ pub(super) fn create_folder(path: &Path, owner: Identity) -> Result<OwnedFd> {
                 .step(doing())?;
                 new
             }
-            other => other.step(format!("enter {:?} of {}", name, path.display()))?,
+            other => other.step(format!("enter {} of {}", name.display(), path.display()))?,
         };
     }
     Ok(folder)
@@ -184,6 +184,21 @@ mod tests {
         // /proc/self is a link to this process; /proc/mounts one to self/mounts.
         assert!(resolved.real.starts_with("/proc"), "{resolved:?}");
         assert!(!resolved.links.is_empty());
+    }
+
+    #[test]
+    fn a_link_that_someone_else_could_have_planted_is_not_followed() {
+        let folder = std::env::temp_dir().join(format!("planted-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let link = folder.join("link");
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        // Tests that do not run as root own the link already.
+        let _ = std::os::unix::fs::lchown(&link, Some(1), Some(1));
+        let refused = resolve(&link.join("passwd"));
+        let opened = open(&link.join("passwd"));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(refused.unwrap_err().to_string().contains("name that"));
+        assert_eq!(opened.unwrap_err(), rustix::io::Errno::LOOP);
     }
 
     #[test]

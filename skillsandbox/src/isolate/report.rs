@@ -37,7 +37,7 @@ pub enum Status {
     Partial,
     /// Nothing: the host lacks it.
     Absent,
-    /// Nothing: it was switched off for a test.
+    /// Nothing: it was left out; the detail says by whom.
     Off,
 }
 

@@ -61,12 +61,16 @@ pub(super) fn become_skill(
             "joined, and in its own namespace",
         ))?;
     } else {
-        tell(LayerReport::off(Layer::Cgroup))?;
+        let detail = "the supervisor gave none";
+        tell(LayerReport::new(Layer::Cgroup, Status::Off, detail))?;
     }
     tell(LayerReport::new(
         Layer::Namespaces,
         Status::Enforced,
-        "PID, IPC and host name; processes outside cannot be seen",
+        format!(
+            "PID (the skill is process {}), IPC and host name",
+            rustix::process::getpid()
+        ),
     ))?;
     tell(limits::apply(&launch.limits, threads)?)?;
     let identity = Identity {
@@ -159,6 +163,9 @@ fn rules(launch: &Launch, descriptors: &Descriptors) -> Result<Vec<Rule>> {
     add(Path::new("/proc"), Access::READ, false)?;
     if launch.has(Layer::Mounts) {
         add(Path::new(SKILL), Access::READ, false)?;
+        // Made for the sandbox: all that is in them is granted.
+        add(Path::new("/dev"), Access::READ, false)?;
+        add(Path::new("/etc"), Access::READ, false)?;
         for path in ["/tmp", "/dev/shm", HOME] {
             add(Path::new(path), everything, false)?;
         }

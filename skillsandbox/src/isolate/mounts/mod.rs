@@ -46,7 +46,7 @@ pub(super) fn enter(launch: &Launch, skill_dir: BorrowedFd<'_>) -> Result<LayerR
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
     .step("cut the mounts off from the host's")?;
-    let root = Root::new()?;
+    let mut root = Root::new()?;
     for (link, target) in DEVICE_LINKS {
         root.link(Path::new(link), target.as_ref())?;
     }
@@ -62,7 +62,7 @@ pub(super) fn enter(launch: &Launch, skill_dir: BorrowedFd<'_>) -> Result<LayerR
     }
     let mut mounts = 0;
     for (planned, content) in plan.iter().zip(contents) {
-        mounts += usize::from(put(&root, planned, content)?);
+        mounts += usize::from(put(&mut root, planned, content)?);
     }
     for (link, target) in &launch.links {
         root.link(Path::new(link), target)?;
@@ -149,7 +149,7 @@ fn filesystem(planned: &Planned, launch: &Launch) -> Result<OwnedFd> {
 }
 
 /// Puts one planned content in its place; says whether it is a mount.
-fn put(root: &Root, planned: &Planned, content: Option<Content>) -> Result<bool> {
+fn put(root: &mut Root, planned: &Planned, content: Option<Content>) -> Result<bool> {
     let at = planned.at.as_path();
     match content {
         Some(Content::Link(target)) => {
@@ -163,6 +163,9 @@ fn put(root: &Root, planned: &Planned, content: Option<Content>) -> Result<bool>
                 root.file(at, b"", 0o644)?;
             }
             root.mount(tree.as_fd(), at, planned.attributes)?;
+            if matches!(planned.source, Source::Private { .. }) {
+                root.own(&tree)?;
+            }
             Ok(true)
         }
         None if planned.source == Source::Mask => mask(root, at),

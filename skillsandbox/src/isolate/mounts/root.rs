@@ -10,7 +10,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use crate::isolate::error::{Result, Step};
+use crate::isolate::error::{IsolateError, Result, Step};
 use crate::isolate::paths;
 use crate::isolate::system::set_mount_attributes;
 
@@ -21,7 +21,12 @@ pub(super) const SEALED: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// A new root, mounted on the old one.
-pub(super) struct Root(OwnedFd);
+pub(super) struct Root {
+    top: OwnedFd,
+    /// Devices that are the sandbox's own. Nothing is ever created on any other: it would be on
+    /// the host.
+    own: Vec<u64>,
+}
 
 /// Copies the mount that `path` is in, from there down, and those below it. It is not attached
 /// anywhere. Only for paths in this process's own mount namespace. Linux 5.2.
@@ -62,12 +67,13 @@ impl Root {
             SEALED & !MountAttrFlags::MOUNT_ATTR_RDONLY,
         )?;
         attach(root.as_fd(), open_root()?.as_fd()).step("mount the sandbox's root")?;
-        Ok(Self(root))
+        let own = vec![device(&root)?];
+        Ok(Self { top: root, own })
     }
 
     /// Makes a folder and those above it, if missing, and returns it.
     pub(super) fn folder(&self, path: &Path) -> Result<OwnedFd> {
-        let mut folder = self.0.try_clone().step("copy a descriptor")?;
+        let mut folder = self.top.try_clone().step("copy a descriptor")?;
         for name in paths::names(path) {
             let doing = || format!("make {} in the sandbox", path.display());
             let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
@@ -75,6 +81,7 @@ impl Root {
                 |folder: BorrowedFd<'_>| rustix::fs::openat(folder, &name, flags, Mode::empty());
             folder = match open(folder.as_fd()) {
                 Err(rustix::io::Errno::NOENT) => {
+                    self.check_own(&folder, path)?;
                     rustix::fs::mkdirat(&folder, &name, Mode::from_raw_mode(0o755)).step(doing())?;
                     open(folder.as_fd()).step(doing())?
                 }
@@ -89,22 +96,42 @@ impl Root {
         let (folder, name) = self.parent(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let doing = || format!("write {} in the sandbox", path.display());
-        match rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(mode)) {
-            Err(rustix::io::Errno::EXIST) => Ok(()),
-            opened => {
-                let mut file = std::fs::File::from(opened.step(doing())?);
-                file.write_all(content).step(doing())
-            }
+        if exists(&folder, name)? {
+            return Ok(());
         }
+        self.check_own(&folder, path)?;
+        let file = rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(mode));
+        std::fs::File::from(file.step(doing())?)
+            .write_all(content)
+            .step(doing())
     }
 
     /// Makes a link, unless something is there.
     pub(super) fn link(&self, path: &Path, target: &OsStr) -> Result<()> {
         let (folder, name) = self.parent(path)?;
-        match rustix::fs::symlinkat(target, &folder, name) {
-            Err(rustix::io::Errno::EXIST) => Ok(()),
-            other => other.step(format!("link {} in the sandbox", path.display())),
+        if exists(&folder, name)? {
+            return Ok(());
         }
+        self.check_own(&folder, path)?;
+        rustix::fs::symlinkat(target, &folder, name)
+            .step(format!("link {} in the sandbox", path.display()))
+    }
+
+    /// From now on things may be created in `folder`, which is the sandbox's own.
+    pub(super) fn own(&mut self, folder: impl AsFd) -> Result<()> {
+        self.own.push(device(folder)?);
+        Ok(())
+    }
+
+    fn check_own(&self, folder: &OwnedFd, path: &Path) -> Result<()> {
+        if self.own.contains(&device(folder)?) {
+            return Ok(());
+        }
+        Err(IsolateError::path(
+            path,
+            "is missing in a folder of the host that is granted as a whole",
+            "create it on the host, or grant it by a path without links",
+        ))
     }
 
     fn parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr)> {
@@ -121,23 +148,35 @@ impl Root {
     ) -> Result<()> {
         let doing = || format!("mount {} in the sandbox", at.display());
         set_mount_attributes(tree, attributes, true).step(doing())?;
-        let target = paths::open_below(&self.0, at).step(doing())?;
+        let target = paths::open_below(&self.top, at).step(doing())?;
         attach(tree, target.as_fd()).step(doing())
     }
 
     /// What is at a path, itself and not what a link leads to.
     pub(super) fn look(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        paths::open_below(&self.0, path)
+        paths::open_below(&self.top, path)
     }
 
     /// Makes the root read-only and the only one: nothing of the old tree can be reached.
     pub(super) fn enter(self) -> Result<()> {
-        set_mount_attributes(self.0.as_fd(), SEALED, false).step("seal the sandbox's root")?;
-        rustix::process::fchdir(&self.0).step("enter the sandbox's root")?;
+        set_mount_attributes(self.top.as_fd(), SEALED, false).step("seal the sandbox's root")?;
+        rustix::process::fchdir(&self.top).step("enter the sandbox's root")?;
         rustix::process::pivot_root(".", ".").step("change the root (pivot_root)")?;
         // The old root now lies on the new one.
         rustix::mount::unmount(".", UnmountFlags::DETACH).step("leave the host's files")?;
         rustix::process::chdir("/").step("enter the sandbox's root")
+    }
+}
+
+fn device(folder: impl AsFd) -> Result<u64> {
+    Ok(rustix::fs::fstat(folder).step("look at a folder")?.st_dev)
+}
+
+fn exists(folder: &OwnedFd, name: &OsStr) -> Result<bool> {
+    match rustix::fs::statat(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error).step(format!("look at {}", name.display())),
     }
 }
 

@@ -190,19 +190,21 @@ fn rule(tests: &[Test]) -> std::result::Result<SeccompRule, seccompiler::Backend
 /// Written out because seccompiler compares call numbers for equality only. The filters beside it
 /// check the architecture, and kill a process that calls by another one.
 fn newer_than_the_table() -> BpfProgram {
-    let instruction = |code: u32, jt, k| sock_filter {
-        code: code as u16,
-        jt,
-        jf: 0,
-        k,
-    };
-    let number_offset = 0;
-    let errno = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+    // Codes of classic BPF, `include/uapi/linux/bpf_common.h`.
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_GREATER: u16 = 0x25;
+    const RETURN: u16 = 0x06;
+    const NUMBER_OFFSET: u32 = 0;
+    let instruction = |code, jt, k| sock_filter { code, jt, jf: 0, k };
     vec![
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, number_offset),
-        instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 1, NEWEST),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, errno),
+        instruction(LOAD_WORD, 0, NUMBER_OFFSET),
+        instruction(JUMP_IF_GREATER, 1, NEWEST),
+        instruction(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+        instruction(
+            RETURN,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs(),
+        ),
     ]
 }
 

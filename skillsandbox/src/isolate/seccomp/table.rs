@@ -75,6 +75,12 @@ const fn flag(index: u8, bit: i32) -> Test {
     }
 }
 
+/// `ioctl` requests on terminals (`include/uapi/asm-generic/ioctls.h`).
+const TIOCSTI: u32 = 0x5412;
+const TIOCLINUX: u32 = 0x541c;
+const TIOCCONS: u32 = 0x541d;
+const TIOCSETD: u32 = 0x5423;
+
 /// Linux 6.8; not in the libc crate yet.
 const STATMOUNT: c_long = 457;
 /// Linux 6.8; not in the libc crate yet.
@@ -206,10 +212,10 @@ pub(super) const DENIALS: &[Denial] = &[
         errno: EPERM,
         calls: &[libc::SYS_ioctl],
         when: &[
-            &[Is(1, libc::TIOCSTI as u32)],
-            &[Is(1, libc::TIOCLINUX as u32)],
-            &[Is(1, libc::TIOCCONS as u32)],
-            &[Is(1, libc::TIOCSETD as u32)],
+            &[Is(1, TIOCSTI)],
+            &[Is(1, TIOCLINUX)],
+            &[Is(1, TIOCCONS)],
+            &[Is(1, TIOCSETD)],
         ],
     },
     // Other processes.
