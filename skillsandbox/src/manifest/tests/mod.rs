@@ -1,0 +1,6 @@
+//! Behaviour of the whole manifest reader.
+
+mod accepted;
+mod bad;
+mod hostile;
+mod round_trip;
