@@ -155,7 +155,7 @@ fn describe_files(permissions: &Permissions, output: &mut impl Write) -> io::Res
     }
     list(
         output,
-        "May read nothing else",
+        "May read no other file of the host",
         "May also read",
         &filesystem.read,
     )?;
@@ -261,7 +261,7 @@ May listen on no port
 May use no unix socket
 May read its own folder, mounted at /skill
 May read the system's programs and libraries
-May read nothing else
+May read no other file of the host
 May write no file of the host
 Sees no variable of yours
 Gets at most 256 MiB of memory, 512 CPU shares, 60 s, 1048576 bytes of output, 64 processes and \

@@ -1,5 +1,6 @@
 //! Every manifest in `manifests/bad` has one fault, and is refused in exactly the words next to it.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +37,7 @@ fn each_bad_manifest_is_refused_in_the_expected_words() {
             Err(error) => format!("{error}\n"),
         };
         if found != expected {
-            differences += &format!("expected {expected}found    {found}");
+            let _ = write!(differences, "expected {expected}found    {found}");
         }
     }
     assert!(differences.is_empty(), "{differences}");

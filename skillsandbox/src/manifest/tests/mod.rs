@@ -2,5 +2,6 @@
 
 mod accepted;
 mod bad;
+mod documented;
 mod hostile;
 mod round_trip;

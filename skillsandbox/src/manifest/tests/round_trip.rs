@@ -75,7 +75,7 @@ fn line_of_text() -> impl Strategy<Value = String> {
 
 fn name() -> impl Strategy<Value = String> {
     line_of_text().prop_filter("a name reads as no path", |name| {
-        !name.trim().is_empty() && !name.contains('/') && name != "..."
+        !name.trim().is_empty() && !name.contains('/') && name != "." && name != ".."
     })
 }
 
