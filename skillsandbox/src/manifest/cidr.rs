@@ -40,6 +40,12 @@ impl Cidr {
         address.is_ipv4() == self.address.is_ipv4()
             && masked(address, self.prefix_length) == self.address
     }
+
+    /// Whether any address lies in both.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.contains(other.address) || other.contains(self.address)
+    }
 }
 
 impl FromStr for Cidr {
@@ -171,6 +177,14 @@ mod tests {
         assert!(network.contains("10.1.255.255".parse().unwrap()));
         assert!(!network.contains("10.2.0.0".parse().unwrap()));
         assert!(!network.contains("::ffff:10.1.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn networks_overlap_when_one_holds_the_other() {
+        let [wide, narrow, other]: [Cidr; 3] =
+            ["10.0.0.0/8", "10.1.0.0/16", "11.0.0.0/8"].map(|text| text.parse().unwrap());
+        assert!(wide.overlaps(narrow) && narrow.overlaps(wide));
+        assert!(!wide.overlaps(other) && !narrow.overlaps(other));
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl FromStr for DomainPattern {
         if !parent.contains('.') {
             return Err(Refusal::new(
                 "the wildcard covers a whole top-level domain",
-                "name the domain: `*.example.com`",
+                "write each name in full",
             ));
         }
         Ok(Self::Below(parent.to_owned()))
@@ -112,8 +112,8 @@ fn check_label(label: &str) -> Result<(), Refusal> {
         )
     } else if label.contains('*') {
         (
-            "a wildcard stands elsewhere than at the start",
-            "write `*.example.com`, or each name in full",
+            "a wildcard is only `*.` at the start",
+            "write each name in full",
         )
     } else if label.len() > LABEL_BYTES_MAX {
         (

@@ -20,9 +20,12 @@ pub struct NotEnforced {
 /// Where a manifest asks for a feature: field and line.
 type Askings = Vec<(String, u32)>;
 
-/// Every feature that is not enforced yet, and how to tell that a manifest asks for it. A feature
-/// that comes to be enforced leaves this table, and nothing else changes.
-const NOT_ENFORCED_YET: &[(&str, fn(&Manifest) -> Askings)] = &[
+/// Why a feature is not enforced, and how to tell that a manifest asks for it.
+type Feature = (&'static str, fn(&Manifest) -> Askings);
+
+/// Every feature that is not enforced yet. One that comes to be enforced leaves this table, and
+/// nothing else here changes.
+const NOT_ENFORCED_YET: &[Feature] = &[
     (
         "names below a domain are not resolved yet",
         wildcard_domains,

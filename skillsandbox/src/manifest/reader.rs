@@ -8,7 +8,7 @@ use super::error::{Position, Problems, Refusal};
 use super::scalar::{Kind, Scalar};
 use super::spanned::Spanned;
 use super::text::quoted;
-use super::tree::{Key, Node, Value, deceptive};
+use super::tree::{Key, Node, Value};
 
 /// Likeness from which an unknown key is taken for a misspelt known one.
 const LIKENESS_MIN: f64 = 0.6;
@@ -50,8 +50,8 @@ impl<'tree> Field<'tree> {
     pub(super) fn line_of_text(&self, problems: &mut Problems) -> Option<&'tree str> {
         let text = self.text(problems)?;
         if let Some(character) = text.chars().find(|&character| character.is_control()) {
-            let Refusal { message, remedy } = deceptive(character);
-            return self.refuse(problems, format!("must be one line: {message}"), remedy);
+            let message = format!("must be one line, and holds U+{:04X}", u32::from(character));
+            return self.refuse(problems, message, "remove the character");
         }
         Some(text)
     }
@@ -75,7 +75,7 @@ impl<'tree> Field<'tree> {
     /// A value that is written as text, such as a path.
     pub(super) fn parsed<T: FromStr<Err = Refusal>>(&self, problems: &mut Problems) -> Option<T> {
         let text = self.line_of_text(problems)?;
-        self.parse_as(text, problems)
+        self.parse_as(text, text, problems)
     }
 
     /// Like [`Field::parsed`], for values that may also be a bare number, such as a port.
@@ -83,8 +83,8 @@ impl<'tree> Field<'tree> {
         &self,
         problems: &mut Problems,
     ) -> Option<T> {
-        if let Some((_, Kind::Integer(number))) = self.scalar() {
-            return self.parse_as(&number.to_string(), problems);
+        if let Some((scalar, Kind::Integer(number))) = self.scalar() {
+            return self.parse_as(&number.to_string(), &scalar.text, problems);
         }
         self.parsed(problems)
     }
@@ -92,13 +92,16 @@ impl<'tree> Field<'tree> {
     fn parse_as<T: FromStr<Err = Refusal>>(
         &self,
         text: &str,
+        written: &str,
         problems: &mut Problems,
     ) -> Option<T> {
         match text.parse() {
             Ok(value) => Some(value),
-            Err(Refusal { message, remedy }) => {
-                self.refuse(problems, format!("is {}: {message}", quoted(text)), remedy)
-            }
+            Err(Refusal { message, remedy }) => self.refuse(
+                problems,
+                format!("is {}: {message}", quoted(written)),
+                remedy,
+            ),
         }
     }
 
@@ -163,13 +166,19 @@ impl<'tree> Field<'tree> {
         let items = match &self.node.value {
             Value::Sequence(items) => items.as_slice(),
             _ if self.is_absent() => &[],
-            _ => return self.wrong_type(problems, "a list", "write a list: `[first, second]`"),
+            _ => {
+                return self.wrong_type(
+                    problems,
+                    "a list",
+                    "write a list: `[first, second]`, or `- ` before each entry",
+                );
+            }
         };
         if items.len() > max {
             return self.refuse(
                 problems,
                 format!("has {} entries, more than {max}", items.len()),
-                "grant a folder or a network that holds several of them",
+                "join or remove some of them",
             );
         }
         let mut values = Vec::with_capacity(items.len());
@@ -190,16 +199,18 @@ impl<'tree> Field<'tree> {
         known: &'static [&'static str],
         problems: &mut Problems,
     ) -> Option<Map<'_, 'tree>> {
-        let map = Map {
+        let entries = self.entries(problems)?;
+        let unknown = entries
+            .iter()
+            .filter(|(key, _)| !known.contains(&key.text.as_str()));
+        let misspelt = unknown
+            .filter_map(|(key, _)| self.unknown_key(key, known, problems))
+            .collect();
+        Some(Map {
             field: self,
-            entries: self.entries(problems)?,
-        };
-        for (key, _) in map.entries {
-            if !known.contains(&key.text.as_str()) {
-                self.unknown_key(key, known, problems);
-            }
-        }
-        Some(map)
+            entries,
+            misspelt,
+        })
     }
 
     /// The entries of a map with free keys: each key, its place and its value.
@@ -223,14 +234,21 @@ impl<'tree> Field<'tree> {
         }
     }
 
-    fn unknown_key(&self, key: &Key, known: &[&str], problems: &mut Problems) {
+    /// Lists an unknown key, and gives the known one that was probably meant.
+    fn unknown_key(
+        &self,
+        key: &Key,
+        known: &[&'static str],
+        problems: &mut Problems,
+    ) -> Option<&'static str> {
         let nearest = known
             .iter()
             .map(|name| (strsim::jaro_winkler(&key.text, name), name))
             .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-            .max_by(|(left, _), (right, _)| left.total_cmp(right));
+            .max_by(|(left, _), (right, _)| left.total_cmp(right))
+            .map(|(_, name)| *name);
         let remedy = match nearest {
-            Some((_, name)) => format!("did you mean `{name}`?"),
+            Some(name) => format!("did you mean `{name}`?"),
             None => format!("the keys here are {}", alternatives(known)),
         };
         let message = format!(
@@ -239,6 +257,7 @@ impl<'tree> Field<'tree> {
             self.name_or_manifest()
         );
         problems.add(Some(key.position), Refusal::new(message, remedy));
+        nearest
     }
 
     fn child(&self, key: &str, node: &'tree Node) -> Field<'tree> {
@@ -295,9 +314,15 @@ impl<'tree> Field<'tree> {
 pub(super) struct Map<'field, 'tree> {
     field: &'field Field<'tree>,
     entries: &'tree [(Key, Node)],
+    misspelt: Vec<&'static str>,
 }
 
 impl<'tree> Map<'_, 'tree> {
+    /// Whether an unknown key probably means `key`: then its lack needs no problem of its own.
+    pub(super) fn misspells(&self, key: &str) -> bool {
+        self.misspelt.contains(&key)
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<Field<'tree>> {
         let (key, node) = self.entries.iter().find(|(name, _)| name.text == key)?;
         Some(self.field.child(&key.text, node))
@@ -312,6 +337,7 @@ impl<'tree> Map<'_, 'tree> {
     ) -> Option<T> {
         match self.get(key) {
             Some(field) => read(&field, problems),
+            None if self.misspells(key) => None,
             None => self.field.refuse(
                 problems,
                 format!("lacks the key `{key}`"),

@@ -16,8 +16,9 @@ pub(super) enum Kind {
     /// `null` or `~`.
     Null,
     Boolean(bool),
+    /// A whole number; the nearest one that fits when it is too large.
     Integer(i128),
-    /// A number that is no integer, or too large a one.
+    /// A number that is not whole.
     Float,
     Text,
 }
@@ -51,7 +52,7 @@ fn number(text: &str) -> Kind {
         if unsigned.len() > 1 && unsigned.starts_with('0') {
             return Kind::Text;
         }
-        return text.parse().map_or(Kind::Float, Kind::Integer);
+        return integer(text, unsigned, 10);
     }
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
         return Kind::Float;
@@ -71,11 +72,17 @@ fn based_integer(text: &str, digits: &str, radix: u32) -> Kind {
     if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
         return Kind::Text;
     }
-    match i128::from_str_radix(digits, radix) {
-        Ok(magnitude) if text.starts_with('-') => Kind::Integer(-magnitude),
-        Ok(magnitude) => Kind::Integer(magnitude),
-        Err(_) => Kind::Float,
-    }
+    integer(text, digits, radix)
+}
+
+fn integer(text: &str, digits: &str, radix: u32) -> Kind {
+    // Digits alone fail to parse only when they are too many.
+    let magnitude = i128::from_str_radix(digits, radix).unwrap_or(i128::MAX);
+    Kind::Integer(if text.starts_with('-') {
+        -magnitude
+    } else {
+        magnitude
+    })
 }
 
 #[cfg(test)]
@@ -103,7 +110,7 @@ mod tests {
         assert_eq!(plain("0.1"), Kind::Float);
         assert_eq!(plain("1e3"), Kind::Float);
         assert_eq!(plain("-.inf"), Kind::Float);
-        assert_eq!(plain(&"9".repeat(60)), Kind::Float);
+        assert_eq!(plain(&"9".repeat(60)), Kind::Integer(i128::MAX));
     }
 
     #[test]

@@ -180,6 +180,7 @@ fn egress(field: &Field, problems: &mut Problems) -> Option<Spanned<Egress>> {
             "has both `domain` and `cidr`",
             "write an entry for each",
         ),
+        (None, None) if map.misspells("domain") || map.misspells("cidr") => None,
         (None, None) => field.refuse(
             problems,
             "has neither `domain` nor `cidr`",

@@ -82,7 +82,7 @@ impl<'text> Builder<'text, '_> {
             Some(Ok((event, Span { start, .. }))) => Ok((event, position_of(start))),
             Some(Err(error)) => Err(Fatal::at(
                 position_of(*error.marker()),
-                format!("this is not YAML: {}", error.info()),
+                format!("this cannot be read as YAML: {}", error.info()),
                 "check the indentation, quotes and brackets here and on the line above",
             )),
             None => Ok((Event::StreamEnd, FIRST)),
