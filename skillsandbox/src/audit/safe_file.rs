@@ -109,7 +109,7 @@ impl Place {
     /// while the skill runs.
     pub fn replace(&self, owner: Option<Owner>) -> Result<File, SafeFileError> {
         self.refuse_anything_but_a_file()?;
-        match unlinkat(&self.folder, &self.name, AtFlags::empty()) {
+        match fs::unlinkat(&self.folder, &self.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => self.create_new(owner),
             Err(errno) => Err(system(&self.path, "cannot remove the old file", errno)),
         }

@@ -18,7 +18,7 @@ use crate::manifest::{
 /// A line such as `[12]` is where the manifest says so. Exit code 120 when the manifest is
 /// refused.
 #[derive(clap::Args, Debug)]
-pub struct InspectArgs {
+pub(super) struct InspectArgs {
     /// A manifest, or the folder of a skill that holds a `skillsandbox.yaml`.
     #[arg(default_value = ".", value_name = "FILE_OR_SKILL_DIR")]
     pub path: PathBuf,
@@ -31,7 +31,7 @@ pub struct InspectArgs {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let manifest = match Manifest::load(&manifest_path(&args.path)) {
         Ok(manifest) => manifest,
         Err(error) => {

@@ -160,7 +160,7 @@ fn show(plan: &Plan, tables: &Tables) -> io::Result<()> {
         .arguments
         .iter()
         .skip(1)
-        .map(|argument| visible(&argument.to_string_lossy()).into_owned())
+        .map(|argument| visible(&argument.to_string_lossy()))
         .collect();
     writeln!(
         out,

@@ -15,7 +15,7 @@ pub(super) const MANIFEST_REFUSED: u8 = 120;
 ///
 /// Exit code 0 when `run` would accept every one of them, else 120.
 #[derive(clap::Args, Debug)]
-pub struct ValidateArgs {
+pub(super) struct ValidateArgs {
     /// Manifests, or folders of skills that hold a `skillsandbox.yaml`.
     #[arg(default_value = ".", value_name = "FILE_OR_SKILL_DIR")]
     pub paths: Vec<PathBuf>,
@@ -35,7 +35,7 @@ struct Report {
 }
 
 /// Runs the subcommand: `ok` lines on standard output, everything wrong on standard error.
-pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let reports: Vec<_> = args.paths.iter().map(|path| report(path)).collect();
     if args.json {
         let mut output = io::stdout().lock();
