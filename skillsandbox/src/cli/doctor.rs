@@ -27,7 +27,7 @@ pub(super) struct DoctorArguments {
 
 /// A skill that needs nothing.
 const MANIFEST: &[u8] =
-    b"skill: {name: doctor}\npermissions: {}\nentrypoint: {command: \"true\", workdir: /}\n";
+    b"skill: {name: doctor, version: \"1\"}\npermissions: {}\nentrypoint: {command: \"true\", workdir: /}\n";
 
 /// Permissions, and the layers that can hold each: names of the layers of a run, by their start.
 const PERMISSIONS: &[(&str, &[&str])] = &[

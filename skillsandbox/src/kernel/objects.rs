@@ -1,6 +1,7 @@
 //! The programs and maps that all sandboxes share: loaded once, pinned, and opened from there.
 
 use std::{
+    collections::BTreeMap,
     fs,
     hash::{DefaultHasher, Hasher},
     path::{Path, PathBuf},
@@ -32,6 +33,7 @@ pub enum ProgramState {
 #[derive(Debug)]
 pub struct Objects {
     folder: PathBuf,
+    refused: BTreeMap<String, String>,
 }
 
 impl Objects {
@@ -39,27 +41,35 @@ impl Objects {
     ///
     /// The caller holds the lock of the run folder: two loads must not meet. A program that the
     /// kernel refuses is no error here; [`state`](Self::state) tells.
-    pub fn open() -> Result<Self, KernelError> {
+    ///
+    /// `state` is a folder that only root can write; the reasons of refusals are kept there,
+    /// because the BPF file system holds nothing but objects.
+    pub fn open(state: &Path) -> Result<Self, KernelError> {
         if !rustix::process::geteuid().is_root() {
             return Err(KernelError::NotRoot);
         }
         let root = bpffs::folder()?;
-        let folder = root.join(format!("objects-{:016x}", fingerprint()));
-        if !folder.is_dir() {
-            load(&root, &folder)?;
+        let name = format!("objects-{:016x}", fingerprint());
+        let folder = root.join(&name);
+        let reasons = state.join(format!("{name}.refused"));
+        if !folder.is_dir() || !reasons.is_file() {
+            bpffs::remove_folder(&folder)?;
+            load(&root, &folder, &reasons)?;
         }
-        Ok(Self { folder })
+        let content = fs::read_to_string(&reasons).map_err(KernelError::path("read", &reasons))?;
+        let refused = content.lines().filter_map(|line| line.split_once('\t'));
+        let refused = refused
+            .map(|(name, why)| (name.to_owned(), why.to_owned()))
+            .collect();
+        Ok(Self { folder, refused })
     }
 
     /// Whether the kernel took this program when the objects were loaded.
     #[must_use]
     pub fn state(&self, program: &Program) -> ProgramState {
-        if self.pin_of(program.name).exists() {
-            ProgramState::Loaded
-        } else {
-            ProgramState::Refused(
-                load_again(program).unwrap_or_else(|| "it was not loaded".to_owned()),
-            )
+        match self.refused.get(program.name) {
+            None => ProgramState::Loaded,
+            Some(reason) => ProgramState::Refused(reason.clone()),
         }
     }
 
@@ -87,7 +97,7 @@ fn fingerprint() -> u64 {
 }
 
 /// Loads everything and pins it; the folder appears complete or not at all.
-fn load(root: &Path, folder: &Path) -> Result<(), KernelError> {
+fn load(root: &Path, folder: &Path, reasons: &Path) -> Result<(), KernelError> {
     let started = SystemTime::now();
     let staging = root.join("loading");
     bpffs::remove_folder(&staging)?;
@@ -99,6 +109,7 @@ fn load(root: &Path, folder: &Path) -> Result<(), KernelError> {
             pin_map(map, name, &staging.join(name))?;
         }
     }
+    let mut refused = String::new();
     for program in PROGRAMS {
         match load_program(&mut object, program, &btf) {
             Ok(()) => {
@@ -113,7 +124,9 @@ fn load(root: &Path, folder: &Path) -> Result<(), KernelError> {
             }
             // BPF LSM may be refused as a whole: then other layers decide, and say so.
             Err(error) if matches!(program.hook, Hook::LsmCgroup(_)) => {
-                tracing::info!(program = program.name, error = %innermost(&error), "refused by the kernel");
+                let reason = innermost(&error).replace(['\n', '\t'], " ");
+                tracing::debug!(program = program.name, %reason, "refused by the kernel");
+                refused.push_str(&format!("{}\t{reason}\n", program.name));
             }
             Err(source) => {
                 return Err(KernelError::Program {
@@ -123,6 +136,7 @@ fn load(root: &Path, folder: &Path) -> Result<(), KernelError> {
             }
         }
     }
+    fs::write(reasons, refused).map_err(KernelError::path("write", reasons))?;
     fs::rename(&staging, folder).map_err(KernelError::path("name the pins", folder))?;
     tracing::debug!(elapsed = ?started.elapsed().unwrap_or_default(), "eBPF objects loaded");
     Ok(())
@@ -153,15 +167,6 @@ fn load_program(object: &mut aya::Ebpf, program: &Program, btf: &Btf) -> Result<
         Hook::SocketAddress(_) => <&mut CgroupSockAddr>::try_from(loaded)?.load(),
         Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(loaded)?.load(),
     }
-}
-
-/// Why the kernel refuses a program: asked anew, because the answer is not kept with the pins.
-fn load_again(program: &Program) -> Option<String> {
-    let btf = vmlinux().ok()?;
-    let mut object = loader(&btf, &offsets::read().ok()?).ok()?;
-    load_program(&mut object, program, &btf)
-        .err()
-        .map(|error| innermost(&error))
 }
 
 fn pin_map(map: &Map, name: &str, path: &Path) -> Result<(), KernelError> {

@@ -58,6 +58,11 @@ impl Registry {
         })
     }
 
+    /// The folder of the registry, which only root can enter.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Cleans up after every supervisor that died, and says how many sandboxes that were.
     pub(super) fn clean_up(
         &self,

@@ -79,7 +79,7 @@ impl Sandbox {
         wanted: Wanted,
     ) -> Result<(Self, Rings), RunError> {
         let registry = Registry::lock()?;
-        let objects = Objects::open()?;
+        let objects = Objects::open(registry.folder())?;
         let hierarchy = Hierarchy::find()?;
         let cleaned = registry.clean_up(&objects, &hierarchy)?;
         if cleaned > 0 {
