@@ -1,8 +1,8 @@
 //! The manifest, `skillsandbox.yaml`: what a skill declares that it needs.
 //!
 //! Read in three steps, each in its own files: bytes to a tree whose every value knows its line
-//! ([`tree`], [`scalar`]); tree to [`schema`] types, gathering every problem on the way
-//! ([`reader`], [`sections`] and one file per kind of value); and [`enforced`], which says what a
+//! (`tree`, `scalar`); tree to `schema` types, gathering every problem on the way
+//! (`reader`, `sections` and one file per kind of value); and `enforced`, which says what a
 //! valid manifest may ask for that this version cannot hold yet.
 //!
 //! A manifest comes with the skill, so it is as little trusted as the skill's code: nothing in it

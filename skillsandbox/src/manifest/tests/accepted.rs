@@ -286,3 +286,17 @@ fn only_the_description_may_have_several_lines() {
     );
     assert_eq!(parse(&text).skill.description, "One.\nTwo.\n");
 }
+
+#[test]
+fn the_honest_and_the_malicious_skill_declare_the_same() {
+    let honest = parse(include_str!(
+        "../../../../manifests/weather/skillsandbox.yaml"
+    ));
+    let malicious = parse(include_str!(
+        "../../../../manifests/malicious-weather/skillsandbox.yaml"
+    ));
+    assert_eq!(honest.permissions, malicious.permissions);
+    assert_eq!(honest.resources, malicious.resources);
+    assert_eq!(honest.entrypoint, malicious.entrypoint);
+    assert_eq!(honest.not_enforced_yet(), []);
+}
