@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use skillsandbox_common::{
-    rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN},
+    rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN, PORT_RANGES_MAX},
     slot::{SLOTS, SlotConfig, SlotCounters},
 };
 
@@ -32,8 +32,12 @@ const NAME_RULES_MAX: usize = 16_384;
 /// Size of an inner ring in the object; the rings of a sandbox have their own.
 const RING_BYTES: usize = 4096;
 
-type FileRules = LpmTrie<[u8; PATH_KEY_LEN], FileRule, FILE_RULES_MAX>;
-type NetworkRules = LpmTrie<[u8; ADDRESS_KEY_LEN], NetworkRule, NETWORK_RULES_MAX>;
+/// Values of inner maps are declared as integers: Linux 6.1 takes a map made without BTF for
+/// unlike a template whose value is a structure (`timer_off` in `bpf_map_meta_equal`).
+type FileRules = LpmTrie<[u8; PATH_KEY_LEN], u64, FILE_RULES_MAX>;
+type NetworkRules = LpmTrie<[u8; ADDRESS_KEY_LEN], [u64; PORT_RANGES_MAX], NETWORK_RULES_MAX>;
+const _: () = assert!(size_of::<FileRule>() == size_of::<u64>());
+const _: () = assert!(size_of::<NetworkRule>() == size_of::<[u64; PORT_RANGES_MAX]>());
 type Ring = RingBuf<u8, RING_BYTES>;
 
 #[btf_map]

@@ -30,6 +30,12 @@ offsets! {
     FILE_F_PATH => file_f_path,
     /// `struct file.f_flags`
     FILE_F_FLAGS => file_f_flags,
+    /// `struct path.mnt`
+    PATH_MNT => path_mnt,
+    /// `struct mount.mnt`
+    MOUNT_MNT => mount_mnt,
+    /// `struct mount.mnt_ns`
+    MOUNT_MNT_NS => mount_mnt_ns,
     /// `struct path.dentry`
     PATH_DENTRY => path_dentry,
     /// `struct dentry.d_hash.pprev`

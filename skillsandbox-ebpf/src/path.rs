@@ -2,7 +2,10 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_d_path, bpf_map_lookup_elem, bpf_probe_read_kernel_str};
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel,
+    generated::{bpf_d_path, bpf_map_lookup_elem, bpf_probe_read_kernel_str},
+};
 use skillsandbox_common::{
     PATH_MAX,
     event::{PathBody, PathSource},
@@ -32,6 +35,7 @@ const O_TMPFILE: u32 = 0o2000_0000;
 const FMODE_EXEC: u32 = 0x20;
 
 const ENAMETOOLONG: i64 = 36;
+const EINVAL: i64 = 22;
 
 /// A kernel `struct file`, by address.
 pub type File = *const u8;
@@ -44,20 +48,12 @@ pub type File = *const u8;
 #[inline(always)]
 pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
     let slot = slot::attached();
+    // SAFETY: the caller vouches for `file`.
+    if matches!(kind, Kind::Open) && unsafe { is_layer_of_another(file) } {
+        return Verdict::Allow;
+    }
     let Some(scratch) = scratch::current() else {
-        // Without memory there is nothing to put on a ring either: count, and deny.
-        let mut event = core::mem::MaybeUninit::<EventPrefix>::zeroed();
-        let length = size_of::<EventPrefix>() as u32;
-        // SAFETY: the event lies on this program's stack and is initialised.
-        unsafe {
-            actor::fill(
-                event.as_mut_ptr(),
-                kind,
-                Decision::deny(Reason::NoScratch, 0),
-                length,
-            );
-            return emit::access(slot, 0, event.as_mut_ptr(), u64::from(length));
-        }
+        return without_scratch(kind, slot);
     };
     // SAFETY: the verifier holds the caller to `file`'s type; offsets are those of this kernel.
     unsafe {
@@ -78,7 +74,7 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
             PATH_MAX as u32,
         );
 
-        let config = slot::enforcing(slot);
+        let slot_flags = slot::flags(slot);
         let (decision, path_bytes) = if length <= 0 || length > PATH_MAX as i64 {
             let reason = if length == -ENAMETOOLONG {
                 Reason::PathTooLong
@@ -86,11 +82,11 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
                 Reason::PathUnreadable
             };
             (Decision::deny(reason, 0), 0)
-        } else if let Some(config) = config {
+        } else if slot_flags != slot::NO_POLICY {
             let decision = named(
                 scratch,
                 slot,
-                config.flags,
+                slot_flags,
                 path,
                 flags,
                 access,
@@ -111,11 +107,54 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
         let total = FIXED + (path_bytes & (PATH_MAX as u64 - 1));
         let prefix = &raw mut (*event).prefix;
         actor::fill(prefix, kind, decision, total as u32);
-        let slot_flags = match config {
-            Some(config) => config.flags,
-            None => 0,
-        };
         emit::access(slot, slot_flags, prefix, total)
+    }
+}
+
+/// Whether a file system opens this file for itself: overlayfs opens the file of the layer below
+/// once the access to its own file has been decided on. Such files lie on a private mount that no
+/// path of any task leads to (`clone_private_mount`, `fs/namespace.c`; `MNT_NS_INTERNAL`,
+/// `fs/mount.h`). Pipes and memory files lie on one too, and are told apart by their dentry: it
+/// is in no folder.
+///
+/// # Safety
+/// As for [`decide`].
+#[inline(always)]
+unsafe fn is_layer_of_another(file: File) -> bool {
+    const MNT_NS_INTERNAL: u64 = (-EINVAL) as u64;
+    // SAFETY: `f_path` and its members are always set; `struct mount` is read by a helper.
+    unsafe {
+        let path = file.add(offsets::file_f_path());
+        let mnt = path.add(offsets::path_mnt()).cast::<u64>().read_volatile();
+        let mount = mnt.wrapping_sub(offsets::mount_mnt() as u64);
+        let namespace = mount.wrapping_add(offsets::mount_mnt_ns() as u64) as *const u64;
+        let dentry = path
+            .add(offsets::path_dentry())
+            .cast::<*const u8>()
+            .read_volatile();
+        let hashed = dentry
+            .add(offsets::dentry_d_hash_pprev())
+            .cast::<u64>()
+            .read_volatile()
+            != 0;
+        hashed && bpf_probe_read_kernel(namespace) == Ok(MNT_NS_INTERNAL)
+    }
+}
+
+/// Without memory for a path: a denial that names none.
+#[inline(always)]
+fn without_scratch(kind: Kind, slot: u32) -> Verdict {
+    let length = FIXED as u32;
+    // SAFETY: the event lies on this program's stack; all bytes zero is a valid one.
+    unsafe {
+        let mut event: (EventPrefix, PathBody) = core::mem::zeroed();
+        actor::fill(
+            &raw mut event.0,
+            kind,
+            Decision::deny(Reason::NoScratch, 0),
+            length,
+        );
+        emit::access(slot, 0, (&raw mut event).cast(), FIXED)
     }
 }
 
@@ -174,7 +213,7 @@ unsafe fn named(
         if slot_flags & FLAG_NAMES != 0
             && let Some(rule) = look_up_name(scratch, slot, dentry)
         {
-            return Decision::deny(Reason::DenyRule, rule.deny);
+            return Decision::deny(Reason::DenyRule, rule);
         }
         match look_up(&raw mut (*scratch).event, slot, length) {
             Some(rule) => {
@@ -200,7 +239,7 @@ unsafe fn named(
 /// The key is a prefix length, in bits, followed by the bytes: the last member of `PathBody`
 /// stands just before the path and holds the length for the time of the lookup.
 #[inline(always)]
-unsafe fn look_up(event: *mut PathEvent, slot: u32, length: u64) -> Option<FileRule> {
+unsafe fn look_up<'a>(event: *mut PathEvent, slot: u32, length: u64) -> Option<&'a FileRule> {
     const _: () = assert!(core::mem::offset_of!(PathEvent, path) == FIXED as usize);
     const _: () = assert!(core::mem::offset_of!(PathBody, result) == size_of::<PathBody>() - 4);
     let rules: *mut c_void = FILE_RULES.get(slot).map(pointer)?;
@@ -213,15 +252,16 @@ unsafe fn look_up(event: *mut PathEvent, slot: u32, length: u64) -> Option<FileR
     unsafe {
         let key = &raw mut (*event).body.result;
         key.cast::<u32>().write_volatile(compared as u32 * 8);
-        let rule = bpf_map_lookup_elem(rules, key.cast()).cast::<FileRule>();
-        if rule.is_null() { None } else { Some(*rule) }
+        bpf_map_lookup_elem(rules, key.cast())
+            .cast::<FileRule>()
+            .as_ref()
     }
 }
 
-/// The rule on the last component of a path. Read from the dentry, whose name is at most 255
+/// Number of the rule on the last component of a path. Read from the dentry, whose name is at most 255
 /// bytes (`NAME_MAX`).
 #[inline(always)]
-unsafe fn look_up_name(scratch: *mut Scratch, slot: u32, dentry: *const u8) -> Option<FileRule> {
+unsafe fn look_up_name(scratch: *mut Scratch, slot: u32, dentry: *const u8) -> Option<u16> {
     // SAFETY: `dentry` is trusted; its name is read through a helper that checks the address.
     unsafe {
         let key = &raw mut (*scratch).name;
@@ -241,13 +281,14 @@ unsafe fn look_up_name(scratch: *mut Scratch, slot: u32, dentry: *const u8) -> O
         ) <= 0
         {
             // A name that cannot be read must not escape a rule that denies names.
-            return Some(FileRule {
-                deny: u16::MAX,
-                ..FileRule::default()
-            });
+            return Some(u16::MAX);
         }
         let rule =
             bpf_map_lookup_elem(pointer(&NAME_RULES), key.cast_const().cast()).cast::<FileRule>();
-        if rule.is_null() { None } else { Some(*rule) }
+        if rule.is_null() {
+            None
+        } else {
+            Some((*rule).deny)
+        }
     }
 }

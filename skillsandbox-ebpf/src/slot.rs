@@ -1,7 +1,7 @@
 //! Which sandbox a program runs for.
 
 use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_local_storage};
-use skillsandbox_common::slot::{STATE_ENFORCING, SlotConfig};
+use skillsandbox_common::slot::STATE_ENFORCING;
 
 use crate::maps::{CGROUP_SLOT, CONFIG, TRACED};
 
@@ -38,9 +38,17 @@ pub fn of_current_task() -> Option<u32> {
     None
 }
 
-/// What userspace says of the slot, if its policy is complete.
+/// What [`flags`] answers for a slot whose policy is not complete. No combination of flags.
+pub const NO_POLICY: u32 = u32::MAX;
+
+/// The flags of the slot, or [`NO_POLICY`].
+///
+/// A number and not an `Option`: LLVM spills the bytes of an absent value unwritten, and Linux
+/// 6.1 refuses a program that reads them back ("invalid read from stack").
 #[inline(always)]
-pub fn enforcing(slot: u32) -> Option<SlotConfig> {
-    let config = CONFIG.get(slot)?;
-    (config.state == STATE_ENFORCING).then_some(*config)
+pub fn flags(slot: u32) -> u32 {
+    match CONFIG.get(slot) {
+        Some(config) if config.state == STATE_ENFORCING => config.flags,
+        _ => NO_POLICY,
+    }
 }

@@ -102,10 +102,11 @@ fn decide(
         )
     };
     let slot = slot::attached();
-    let config = slot::enforcing(slot);
-    let decision = match config {
-        Some(_) => look_up(slot, address, port, Protocols::of_ip_protocol(protocol)),
-        None => Decision::deny(Reason::NoPolicy, 0),
+    let flags = slot::flags(slot);
+    let decision = if flags == slot::NO_POLICY {
+        Decision::deny(Reason::NoPolicy, 0)
+    } else {
+        look_up(slot, address, port, Protocols::of_ip_protocol(protocol))
     };
     let length = size_of::<NetworkEvent>();
     let mut event = NetworkEvent {
@@ -118,10 +119,6 @@ fn decide(
             protocol: protocol as u16,
             socket_type: socket_type as u16,
         },
-    };
-    let flags = match config {
-        Some(config) => config.flags,
-        None => 0,
     };
     // SAFETY: the event lies on this program's stack, initialised.
     let verdict: Verdict = unsafe {

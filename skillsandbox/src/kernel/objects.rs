@@ -186,10 +186,8 @@ fn innermost(error: &ProgramError) -> String {
     {
         let log = verifier_log.to_string();
         let last = log.lines().rev().find(|line| {
-            !line.is_empty()
-                && !line.starts_with("processed")
-                && !line.starts_with("verification time")
-                && !line.starts_with("stack depth")
+            let statistics = ["processed", "verification time", "stack depth"];
+            !line.is_empty() && !statistics.iter().any(|start| line.starts_with(start))
         });
         return match last {
             Some(line) => format!("{io_error}: {line}"),

@@ -10,6 +10,9 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const WANTED: &[(&str, &str, &str)] = &[
     ("FILE_F_PATH", "file", "f_path"),
     ("FILE_F_FLAGS", "file", "f_flags"),
+    ("PATH_MNT", "path", "mnt"),
+    ("MOUNT_MNT", "mount", "mnt"),
+    ("MOUNT_MNT_NS", "mount", "mnt_ns"),
     ("PATH_DENTRY", "path", "dentry"),
     ("DENTRY_D_HASH_PPREV", "dentry", "d_hash.pprev"),
     ("DENTRY_D_PARENT", "dentry", "d_parent"),
