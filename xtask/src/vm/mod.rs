@@ -100,7 +100,7 @@ pub(crate) struct VmOutcome {
     pub(crate) stdout: String,
     /// What it wrote to its standard error.
     pub(crate) stderr: String,
-    /// The kernel's messages.
+    /// The kernel's messages, kept unless all went well.
     pub(crate) log: PathBuf,
 }
 
@@ -138,6 +138,10 @@ pub(crate) fn run(request: &VmRequest) -> Result<VmOutcome> {
     let ending = ports.wait(deadline)?;
     drop(guest);
     let (stdout, stderr) = ports.output();
+    if ending == Ending::Exited(0) {
+        fs::remove_file(&log)?;
+        fs::remove_file(errors_of(&log))?;
+    }
     Ok(VmOutcome {
         ending,
         release: kernel.release,
