@@ -20,9 +20,8 @@ pub(crate) fn ensure() -> Result<Outcome> {
         features: "llvm-22",
         environment: vec![("LLVM_PREFIX", llvm.clone())],
     };
-    if !linker.is_there() {
-        link_llvm(&rust_src::sysroot()?.join("lib"), &llvm.join("lib64"))?;
-    }
+    // First, as the linker does not even start where the toolchain has moved since.
+    link_llvm(&rust_src::sysroot()?.join("lib"), &llvm.join("lib64"))?;
     linker.ensure()
 }
 
@@ -41,6 +40,9 @@ fn link_llvm(toolchain: &Path, folder: &Path) -> Result<()> {
         .with_context(|| format!("{} holds no libLLVM.so.*", toolchain.display()))?;
     for name in [library.file_name(), "libLLVM.so".into()] {
         let link = folder.join(name);
+        if fs::read_link(&link).is_ok_and(|target| target == library.path()) {
+            continue;
+        }
         if fs::symlink_metadata(&link).is_ok() {
             fs::remove_file(&link)?;
         }
