@@ -18,6 +18,7 @@ pub(crate) fn ensure() -> Result<Outcome> {
         version: "0.13.0",
         // The LLVM of the compiler that `rust-toolchain.toml` names.
         features: "llvm-22",
+        profile: "release",
         environment: vec![("LLVM_PREFIX", llvm.clone())],
     };
     // First, as the linker does not even start where the toolchain has moved since.

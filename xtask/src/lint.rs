@@ -45,6 +45,7 @@ fn tool(name: &'static str, version: &'static str) -> Tool {
         name,
         version,
         features: "",
+        profile: "dev",
         environment: Vec::new(),
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Tool {
     pub(crate) version: &'static str,
     /// The features that we need, and no others.
     pub(crate) features: &'static str,
+    /// `release` for what runs often, `dev` for what is sooner built than run.
+    pub(crate) profile: &'static str,
     pub(crate) environment: Vec<(&'static str, PathBuf)>,
 }
 
@@ -24,7 +26,7 @@ impl Tool {
     }
 
     /// Whether the right version is there and starts.
-    pub(crate) fn is_there(&self) -> bool {
+    fn is_there(&self) -> bool {
         let output = Command::new(self.program()).arg("--version").output();
         output.is_ok_and(|output| {
             output.status.success()
@@ -43,7 +45,14 @@ impl Tool {
         );
         process::run(
             build::cargo("install")
-                .args(["--quiet", "--locked", "--force", "--no-default-features"])
+                .args([
+                    "--quiet",
+                    "--locked",
+                    "--force",
+                    "--no-default-features",
+                    "--profile",
+                    self.profile,
+                ])
                 .args([
                     "--features",
                     self.features,
