@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{build, setup, vm};
+use crate::{build, lint, setup, suite, test, vm};
 
 /// The project's own tasks.
 #[derive(Parser)]
@@ -21,6 +21,13 @@ enum Task {
     Setup,
     /// Build everything
     Build(build::Options),
+    /// Run all tests, on this host and under each kernel
+    Test(test::Options),
+    /// Check the format, the lints and the dependencies
+    Lint,
+    /// Run test programs here; `test` does so here and in virtual machines
+    #[command(hide = true)]
+    Suite(suite::Options),
     /// Run a command under another kernel, with this machine's files
     Vm(vm::command::Options),
 }
@@ -31,6 +38,9 @@ impl Cli {
         match self.task {
             Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
             Task::Build(options) => build::run(&options).map(|()| ExitCode::SUCCESS),
+            Task::Test(options) => test::run(&options),
+            Task::Lint => lint::run().map(|()| ExitCode::SUCCESS),
+            Task::Suite(options) => suite::run(&options),
             Task::Vm(options) => vm::command::run(options),
         }
     }

@@ -4,11 +4,15 @@ mod apt;
 mod build;
 mod cli;
 mod linker;
+mod lint;
 mod packages;
 mod paths;
 mod process;
 mod rust_src;
 mod setup;
+mod suite;
+mod test;
+mod tools;
 mod version;
 mod vm;
 

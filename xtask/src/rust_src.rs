@@ -24,6 +24,12 @@ pub(crate) fn ensure() -> Result<Outcome> {
     if is_source(&place) {
         return Ok(Outcome::AlreadyThere);
     }
+    let rustc = rustc_version()?;
+    let cached = paths::cache()?.join("rust-src").join(&rustc);
+    if is_source(&cached) {
+        link(&cached, &place)?;
+        return Ok(Outcome::Done);
+    }
     eprintln!(
         "fetching rust-src with rustup, for {} s at most…",
         RUSTUP_PATIENCE.as_secs()
@@ -36,8 +42,8 @@ pub(crate) fn ensure() -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     eprintln!("rustup could not; taking Debian's package of the same version");
-    let source = from_debian(&rustc_version()?)?;
-    link(&source, &place)?;
+    fetch_from_debian(&rustc, &cached)?;
+    link(&cached, &place)?;
     Ok(Outcome::Done)
 }
 
@@ -66,21 +72,16 @@ fn is_source(folder: &Path) -> bool {
     folder.join("library/Cargo.lock").exists()
 }
 
-/// The source of this compiler version in the cache, downloaded if need be.
-fn from_debian(rustc: &str) -> Result<PathBuf> {
-    let finished = paths::cache()?.join("rust-src").join(rustc);
-    if is_source(&finished) {
-        return Ok(finished);
-    }
+/// Downloads the source of this compiler version.
+fn fetch_from_debian(rustc: &str, finished: &Path) -> Result<()> {
     for name in SUITES {
         let suite = Suite::open(name)?;
         suite.refresh()?;
         if let Some(version) = newest_package(rustc, suite.versions("rust-src")?) {
-            let unfinished = Unfinished::start(&finished)?;
+            let unfinished = Unfinished::start(finished)?;
             suite.unpack(&format!("rust-src={version}"), unfinished.path())?;
             let content = unfinished.path().join(format!("usr/src/rustc-{rustc}"));
-            unfinished.finish(&content)?;
-            return Ok(finished);
+            return unfinished.finish(&content);
         }
     }
     bail!("Debian has no rust-src {rustc}: try again when rustup's servers are in reach")

@@ -1,5 +1,6 @@
 //! The first file system of a guest: busybox, the modules that find the host's files, and the job.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,7 +50,7 @@ fn add_modules(kernel: &Kernel, archive: &mut Archive) -> Result<()> {
             &format!("modules/{number}"),
             &read_module(&folder.join(file))?,
         );
-        order.push_str(&format!("{number}\n"));
+        writeln!(order, "{number}")?;
     }
     archive.file("modules/order", order.as_bytes());
     Ok(())
@@ -81,8 +82,7 @@ fn add_job(kernel: &Kernel, request: &VmRequest, archive: &mut Archive) -> Resul
         .iter()
         .filter(|path| HIDDEN.iter().any(|top| path.starts_with(top)))
     {
-        folders.push_str(line(folder)?);
-        folders.push('\n');
+        writeln!(folders, "{}", line(folder)?)?;
     }
     archive.file("job/folders", folders.as_bytes());
     if request.share.is_some() {
@@ -122,10 +122,10 @@ fn script(request: &VmRequest) -> Result<String> {
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in own.into_iter().chain(given) {
-        script.push_str(&format!("export {name}={}\n", quoted(value)));
+        writeln!(script, "export {name}={}", quoted(value))?;
     }
     let words: Vec<_> = request.command.iter().map(|word| quoted(word)).collect();
-    script.push_str(&format!("exec {}\n", words.join(" ")));
+    writeln!(script, "exec {}", words.join(" "))?;
     Ok(script)
 }
 

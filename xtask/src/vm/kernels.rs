@@ -35,8 +35,8 @@ struct Packages {
     prefix: &'static str,
     version: &'static str,
     suffix: &'static str,
-    /// The prefix of the package with the modules, where that is another one.
-    modules: Option<&'static str>,
+    /// The prefixes of the packages with the rest, where one does not hold all.
+    rest: &'static [&'static str],
 }
 
 impl Series {
@@ -47,21 +47,21 @@ impl Series {
                 prefix: "linux-image-",
                 version: "6.1.",
                 suffix: "-unsigned",
-                modules: None,
+                rest: &[],
             },
             Self::V6_12 => Packages {
                 suite: "trixie",
                 prefix: "linux-image-",
                 version: "6.12.",
                 suffix: "-unsigned",
-                modules: None,
+                rest: &[],
             },
             Self::V7 => Packages {
                 suite: "sid",
                 prefix: "linux-binary-",
                 version: "7.",
                 suffix: "",
-                modules: Some("linux-modules-"),
+                rest: &["linux-base-", "linux-modules-"],
             },
         }
     }
@@ -143,7 +143,7 @@ fn update(series: Series) -> Result<(Kernel, Outcome)> {
         &format!("{}{}{}", packages.prefix, kernel.release, packages.suffix),
         root,
     )?;
-    if let Some(prefix) = packages.modules {
+    for prefix in packages.rest {
         suite.unpack(&format!("{prefix}{}", kernel.release), root)?;
     }
     let content = arrange(&kernel.release, root)?;

@@ -70,7 +70,7 @@ impl VmRequest {
             programs: vec![paths::target().join("debug")],
             folders: vec![project],
             share: None,
-            timeout: Duration::from_secs(600),
+            timeout: Duration::from_mins(10),
             cpus: 2,
             append: String::new(),
             icount: false,
@@ -98,9 +98,7 @@ pub(crate) struct VmOutcome {
     pub(crate) release: String,
     /// What the command wrote to its standard output.
     pub(crate) stdout: String,
-    /// What it wrote to its standard error.
-    pub(crate) stderr: String,
-    /// The kernel's messages.
+    /// The kernel's messages, kept unless all went well.
     pub(crate) log: PathBuf,
 }
 
@@ -137,12 +135,15 @@ pub(crate) fn run(request: &VmRequest) -> Result<VmOutcome> {
         })?;
     let ending = ports.wait(deadline)?;
     drop(guest);
-    let (stdout, stderr) = ports.output();
+    let stdout = ports.stdout();
+    if ending == Ending::Exited(0) {
+        fs::remove_file(&log)?;
+        fs::remove_file(errors_of(&log))?;
+    }
     Ok(VmOutcome {
         ending,
         release: kernel.release,
         stdout,
-        stderr,
         log,
     })
 }

@@ -83,14 +83,11 @@ impl OpenPorts {
         ))
     }
 
-    /// What the command wrote to its standard output and its standard error, once the emulator is
-    /// gone.
-    pub(crate) fn output(self) -> (String, String) {
-        let text = |reader: JoinHandle<Vec<u8>>| {
-            let bytes = reader.join().unwrap_or_default();
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
-        (text(self.stdout), text(self.stderr))
+    /// What the command wrote to its standard output, once the emulator is gone.
+    pub(crate) fn stdout(self) -> String {
+        // All of the other output is to be passed on, too.
+        let _ = self.stderr.join();
+        String::from_utf8_lossy(&self.stdout.join().unwrap_or_default()).into_owned()
     }
 }
 
