@@ -104,6 +104,13 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
             directory: 0,
             result: 0,
         };
+        // The open of an `execve` that ends here is the attempt to execute.
+        let denied = matches!(decision.verdict, Verdict::Deny);
+        let kind = if denied && flags & FMODE_EXEC != 0 {
+            Kind::Exec
+        } else {
+            kind
+        };
         let total = FIXED + (path_bytes & (PATH_MAX as u64 - 1));
         let prefix = &raw mut (*event).prefix;
         actor::fill(prefix, kind, decision, total as u32);
@@ -218,12 +225,12 @@ unsafe fn named(
         match look_up(&raw mut (*scratch).event, slot, length) {
             Some(rule) => {
                 let decision = rule.decide(access);
-                if access == Access::EXEC
-                    && open_flags & FMODE_EXEC != 0
+                if open_flags & FMODE_EXEC != 0
+                    && (*scratch).interpreter_next != 0
                     && matches!(decision.verdict, Verdict::Deny)
                 {
-                    // The kernel opens the ELF interpreter as it opens a program. Whether a
-                    // program may run is decided where it is run; here, reading is enough.
+                    // The interpreter of a program that was allowed: reading it is enough. If it
+                    // is a script's, whether it may run is decided next.
                     return rule.decide(Access::READ);
                 }
                 decision

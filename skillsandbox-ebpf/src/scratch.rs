@@ -18,6 +18,10 @@ pub struct Scratch {
     pub event: PathEvent,
     /// Key for `NAME_RULES`.
     pub name: NameKey,
+    /// Not zero while an `execve` that was allowed may open an interpreter: the next file that
+    /// the kernel opens for execution is the loader (`PT_INTERP`) or the interpreter of a script,
+    /// not a program that the task asked for.
+    pub interpreter_next: u32,
 }
 
 /// The bytes of an `open` or `exec` event.

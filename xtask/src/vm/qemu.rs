@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::VmRequest;
+use super::kernels::Series;
 
 /// The names of the sockets through which the guest answers. Their order is that of the ports.
 pub(crate) const PORTS: [&str; 3] = ["stdout", "stderr", "status"];
@@ -20,6 +21,10 @@ const CPU: &str = "max,-cx16,-la57";
 /// an oops nothing that a test says is worth anything: stop.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic mitigations=off \
                                 random.trust_cpu=on lsm=bpf,landlock,lockdown,yama";
+
+/// Linux 7 allocates the programs' task storage with `kmalloc_nolock`, which on a processor without
+/// `cmpxchg16b` serves only caches that are checked for consistency.
+const WITHOUT_CMPXCHG16B: &str = "slab_debug=F,kmalloc-*";
 
 /// The server that shows `source` to the guest through `socket`.
 pub(crate) fn file_server(source: &Path, socket: &Path) -> Command {
@@ -62,7 +67,12 @@ pub(crate) fn guest(request: &VmRequest, kernel: &Path, folder: &Path, log: &Pat
     qemu.args(["-smp", &request.cpus.to_string()]);
     qemu.arg("-kernel").arg(kernel);
     qemu.arg("-initrd").arg(folder.join("initrd"));
-    qemu.args(["-append", &format!("{KERNEL_ARGUMENTS} {}", request.append)]);
+    let for_series = match request.series {
+        Series::V7 => WITHOUT_CMPXCHG16B,
+        Series::V6_1 | Series::V6_12 => "",
+    };
+    let arguments = format!("{KERNEL_ARGUMENTS} {for_series} {}", request.append);
+    qemu.args(["-append", &arguments]);
     qemu.arg("-serial").arg(joined("file:", log));
 
     // The first device, as the guest names its ports after the device's number.
