@@ -92,6 +92,8 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
                 access,
                 length as u64,
             );
+            (*scratch).interpreter_next =
+                u32::from(matches!(kind, Kind::Exec) && matches!(decision.verdict, Verdict::Allow));
             (decision, length as u64 - 1)
         } else {
             (Decision::deny(Reason::NoPolicy, 0), length as u64 - 1)
