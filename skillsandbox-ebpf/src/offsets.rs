@@ -30,6 +30,11 @@ offsets! {
     FILE_F_PATH => file_f_path,
     /// `struct file.f_flags`
     FILE_F_FLAGS => file_f_flags,
+    /// `struct file.f_mode`
+    FILE_F_MODE => file_f_mode,
+    /// Not an offset: the bit of `f_mode` that marks a file which a file system opens for itself
+    /// on kernels without `struct backing_file` (before 6.5), or 0.
+    LAYER_MODE => layer_mode,
     /// `struct path.mnt`
     PATH_MNT => path_mnt,
     /// `struct mount.mnt`

@@ -124,7 +124,8 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
 /// once the access to its own file has been decided on. Such files lie on a private mount that no
 /// path of any task leads to (`clone_private_mount`, `fs/namespace.c`; `MNT_NS_INTERNAL`,
 /// `fs/mount.h`). Pipes and memory files lie on one too, and are told apart by their dentry: it
-/// is in no folder.
+/// is in no folder. Before Linux 6.5 such a file has the path of overlayfs's own, and a mark
+/// (`open_with_fake_path`, `fs/open.c`).
 ///
 /// # Safety
 /// As for [`decide`].
@@ -133,6 +134,13 @@ unsafe fn is_layer_of_another(file: File) -> bool {
     const MNT_NS_INTERNAL: u64 = (-EINVAL) as u64;
     // SAFETY: `f_path` and its members are always set; `struct mount` is read by a helper.
     unsafe {
+        let mode = file
+            .add(offsets::file_f_mode())
+            .cast::<u32>()
+            .read_volatile();
+        if mode & offsets::layer_mode() as u32 != 0 {
+            return true;
+        }
         let path = file.add(offsets::file_f_path());
         let mnt = path.add(offsets::path_mnt()).cast::<u64>().read_volatile();
         let mount = mnt.wrapping_sub(offsets::mount_mnt() as u64);

@@ -6,10 +6,14 @@ use super::KernelError;
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
+/// Mark of a file that is not the task's own, `include/linux/fs.h` of Linux 4.19 to 6.4.
+const FMODE_NOACCOUNT: u64 = 0x2000_0000;
+
 /// The globals of the eBPF object, and the member whose byte offset each one wants.
 const WANTED: &[(&str, &str, &str)] = &[
     ("FILE_F_PATH", "file", "f_path"),
     ("FILE_F_FLAGS", "file", "f_flags"),
+    ("FILE_F_MODE", "file", "f_mode"),
     ("PATH_MNT", "path", "mnt"),
     ("MOUNT_MNT", "mount", "mnt"),
     ("MOUNT_MNT_NS", "mount", "mnt_ns"),
@@ -31,7 +35,7 @@ pub(super) fn read() -> Result<Vec<(&'static str, u64)>, KernelError> {
         path: VMLINUX,
         reason: error.to_string(),
     })?;
-    WANTED
+    let mut offsets: Vec<(&'static str, u64)> = WANTED
         .iter()
         .map(|(global, structure, members)| {
             let offset =
@@ -40,7 +44,13 @@ pub(super) fn read() -> Result<Vec<(&'static str, u64)>, KernelError> {
                 })?;
             Ok((*global, offset))
         })
-        .collect()
+        .collect::<Result<_, KernelError>>()?;
+    let found = btf
+        .resolve_types_by_name("backing_file")
+        .unwrap_or_default();
+    let marked = found.is_empty();
+    offsets.push(("LAYER_MODE", if marked { FMODE_NOACCOUNT } else { 0 }));
+    Ok(offsets)
 }
 
 /// Offset in bytes of `members`, a path through nested structures.
