@@ -3,6 +3,10 @@
 //!
 //! Everything here is plain data of fixed size and pure functions over it, usable without `std`.
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier and the stack of an eBPF program want no calls"
+)]
 
 pub mod event;
 pub mod header;

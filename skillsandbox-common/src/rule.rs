@@ -94,21 +94,23 @@ impl FileRule {
             return Decision::deny(Reason::DenyRule, self.deny);
         }
         let mut rule = 0;
-        let bits = [
-            (Access::READ, self.read),
-            (Access::WRITE, self.write),
-            (Access::EXEC, self.exec),
-        ];
-        let mut index = 0;
-        while index < bits.len() {
-            let (bit, granted_by) = bits[index];
-            if access & bit != 0 {
-                if granted_by == 0 {
-                    return Decision::deny(Reason::NotGranted, 0);
-                }
-                rule = granted_by;
+        if access & Access::READ != 0 {
+            if self.read == 0 {
+                return Decision::deny(Reason::NotGranted, 0);
             }
-            index += 1;
+            rule = self.read;
+        }
+        if access & Access::WRITE != 0 {
+            if self.write == 0 {
+                return Decision::deny(Reason::NotGranted, 0);
+            }
+            rule = self.write;
+        }
+        if access & Access::EXEC != 0 {
+            if self.exec == 0 {
+                return Decision::deny(Reason::NotGranted, 0);
+            }
+            rule = self.exec;
         }
         if rule == 0 {
             // No access that rules know was asked for: nothing grants it.

@@ -62,7 +62,8 @@ struct Report<'a> {
 
 #[derive(Serialize)]
 struct Permission<'a> {
-    permission: &'a str,
+    #[serde(rename = "permission")]
+    name: &'a str,
     held_by: Vec<&'a str>,
     missing: Vec<&'a str>,
 }
@@ -113,11 +114,9 @@ fn report(outcome: &Outcome) -> Report<'_> {
                         .iter()
                         .any(|layer| layer.name == **name && layer.achieved)
                 };
-                let (held_by, missing) = wanted
-                    .iter()
-                    .partition::<Vec<&&str>, _>(|name| achieved(&name));
+                let (held_by, missing) = wanted.iter().partition::<Vec<&&str>, _>(achieved);
                 Permission {
-                    permission,
+                    name: permission,
                     held_by: held_by.into_iter().copied().collect(),
                     missing: missing.into_iter().copied().collect(),
                 }
@@ -160,7 +159,7 @@ fn show(out: &mut impl Write, report: &Report<'_>) -> io::Result<()> {
         } else {
             permission.held_by.join(", ")
         };
-        writeln!(out, "{:<38}  {held}", permission.permission)?;
+        writeln!(out, "{:<38}  {held}", permission.name)?;
     }
     writeln!(out, "\nlayer")?;
     for layer in report.layers {

@@ -30,8 +30,12 @@ enum RequiredTier {
                       skillsandbox run [OPTIONS] --manifest FILE -- COMMAND [ARGS]...",
     after_help = exit::HELP
 )]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(super) struct RunArguments {
-    /// The manifest [default: SKILL_DIR/skillsandbox.yaml].
+    /// The manifest [default: skillsandbox.yaml in `SKILL_DIR`].
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// Execute nothing: show the compiled policy.
@@ -61,8 +65,8 @@ pub(super) struct RunArguments {
     record_refused: bool,
     /// Leave a layer out: mounts, landlock, seccomp. Only in builds for tests.
     #[cfg(feature = "test-layers")]
-    #[arg(long, value_name = "LAYER", value_delimiter = ',')]
-    without_layer: Vec<String>,
+    #[arg(long, value_name = "LAYER", value_delimiter = ',', value_parser = layer)]
+    without_layer: Vec<crate::isolate::report::Layer>,
     /// The skill's folder.
     #[arg(value_name = "SKILL_DIR", required_unless_present = "command")]
     skill_dir: Option<PathBuf>,
@@ -81,7 +85,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         show(&plan, &tables).context("cannot write to standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let options = options(arguments)?;
+    let options = options(arguments);
     let outcome = super::block_on(async { Ok(supervise::run(&request, &options).await?) })?;
     if outcome.exit_code.is_none() {
         tracing::warn!(
@@ -90,6 +94,11 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::from(outcome.exit_code.unwrap_or(exit::DEADLINE)))
+}
+
+#[cfg(feature = "test-layers")]
+fn layer(name: &str) -> Result<crate::isolate::report::Layer, serde_json::Error> {
+    serde_json::from_value(serde_json::Value::String(name.to_owned()))
 }
 
 fn request(arguments: &RunArguments) -> anyhow::Result<Request> {
@@ -127,8 +136,8 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-fn options(arguments: &RunArguments) -> anyhow::Result<Options> {
-    Ok(Options {
+fn options(arguments: &RunArguments) -> Options {
+    Options {
         watch: arguments.watch,
         events: arguments.events.clone().map(|file| {
             if file == Path::new("-") {
@@ -143,15 +152,8 @@ fn options(arguments: &RunArguments) -> anyhow::Result<Options> {
         stdin: arguments.stdin,
         record_refused: arguments.record_refused,
         #[cfg(feature = "test-layers")]
-        without: arguments
-            .without_layer
-            .iter()
-            .map(|name| {
-                serde_json::from_value(serde_json::Value::String(name.clone()))
-                    .with_context(|| format!("--without-layer {name}"))
-            })
-            .collect::<anyhow::Result<_>>()?,
-    })
+        without: arguments.without_layer.clone(),
+    }
 }
 
 fn show(plan: &Plan, tables: &Tables) -> io::Result<()> {

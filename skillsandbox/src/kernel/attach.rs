@@ -41,7 +41,7 @@ pub struct Attached {
     links: PathBuf,
     maps: Maps,
     has_names: bool,
-    attached: Vec<(&'static Program, Proof)>,
+    proofs: Vec<(&'static Program, Proof)>,
     refused: Vec<(&'static Program, String)>,
 }
 
@@ -70,7 +70,7 @@ impl Objects {
             links,
             maps,
             has_names: !tables.names.is_empty(),
-            attached: Vec::new(),
+            proofs: Vec::new(),
             refused: Vec::new(),
         };
         let mut prover = Prover::start(target.cgroup)?;
@@ -85,7 +85,7 @@ impl Objects {
             match self.state(program) {
                 ProgramState::Loaded => match prover.prove(program, attach)? {
                     (_, proof @ (Proof::Denies | Proof::NotPossible(_))) => {
-                        sandbox.attached.push((program, proof));
+                        sandbox.proofs.push((program, proof));
                     }
                     (link, Proof::NeverCalled) if matches!(program.hook, Hook::LsmCgroup(_)) => {
                         link.unpin()
@@ -205,7 +205,7 @@ impl Attached {
     /// The programs attached to the cgroup, with what was seen of each.
     #[must_use]
     pub fn attached(&self) -> &[(&'static Program, Proof)] {
-        &self.attached
+        &self.proofs
     }
 
     /// The programs that the kernel refused, with its reasons.

@@ -1,5 +1,6 @@
 //! The values of the maps. Bytes cross as arrays, which is what aya takes without a promise
 //! about foreign types.
+use zerocopy::{Immutable, IntoBytes};
 
 use super::{KernelError, Objects, Rings};
 use crate::policy::{FileEntry, NameEntry, NetworkEntry, Tables};
@@ -126,7 +127,11 @@ impl Maps {
             .map_err(KernelError::map("set", MAP_NETWORK_RULES))?;
         for NameEntry { name, rule } in &tables.names {
             self.names
-                .insert(name_key(slot, name), file_value(rule), 0)
+                .insert(
+                    name_key(slot, name),
+                    array_of::<{ size_of::<FileRule>() }>(rule),
+                    0,
+                )
                 .map_err(KernelError::map("fill", MAP_NAME_RULES))?;
         }
         Ok(())
@@ -176,11 +181,13 @@ impl Maps {
             .counters
             .get(&slot, 0)
             .map_err(KernelError::map("read", MAP_COUNTERS))?;
-        Ok(zerocopy::transmute!(bytes))
+        let mut counters = SlotCounters::default();
+        counters.as_mut_bytes().copy_from_slice(&bytes);
+        Ok(counters)
     }
 
     fn set_config(&mut self, slot: u32, config: SlotConfig) -> Result<(), KernelError> {
-        let bytes: Config = zerocopy::transmute!(config);
+        let bytes: Config = array_of(&config);
         self.config
             .set(slot, bytes, 0)
             .map_err(KernelError::map("set", MAP_CONFIG))
@@ -196,7 +203,7 @@ fn file_trie(entries: &[FileEntry]) -> Result<FileTrie, MapError> {
         }
         let bits = entry.prefix.len().min(PATH_KEY_LEN) * 8;
         let key = Key::new(u32::try_from(bits).unwrap_or(u32::MAX), data);
-        trie.insert(&key, file_value(&entry.rule), 0)?;
+        trie.insert(&key, array_of::<{ size_of::<FileRule>() }>(&entry.rule), 0)?;
     }
     Ok(trie)
 }
@@ -206,7 +213,7 @@ fn network_trie(entries: &[NetworkEntry]) -> Result<NetworkTrie, KernelError> {
         .map_err(KernelError::map("make", MAP_NETWORK_RULES))?;
     for NetworkEntry { network, rule } in entries {
         let key = Key::new(u32::from(network.prefix_bits()), network.address());
-        let bytes: NetworkValue = zerocopy::transmute!(*rule);
+        let bytes: NetworkValue = array_of(rule);
         trie.insert(&key, bytes, 0)
             .map_err(|source| KernelError::Rule {
                 network: *network,
@@ -226,8 +233,11 @@ fn room(entries: usize) -> u32 {
     u32::try_from(entries).unwrap_or(u32::MAX).max(1)
 }
 
-fn file_value(rule: &FileRule) -> FileValue {
-    zerocopy::transmute!(*rule)
+/// The bytes of a value whose size is `N`.
+fn array_of<const N: usize>(value: &(impl IntoBytes + Immutable)) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(value.as_bytes());
+    array
 }
 
 fn name_key(slot: u32, name: &[u8]) -> NameKey {

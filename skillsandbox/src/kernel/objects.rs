@@ -126,7 +126,7 @@ fn load(root: &Path, folder: &Path, reasons: &Path) -> Result<(), KernelError> {
             Err(error) if matches!(program.hook, Hook::LsmCgroup(_)) => {
                 let reason = innermost(&error).replace(['\n', '\t'], " ");
                 tracing::debug!(program = program.name, %reason, "refused by the kernel");
-                refused.push_str(&format!("{}\t{reason}\n", program.name));
+                refused.extend([program.name, "\t", &reason, "\n"]);
             }
             Err(source) => {
                 return Err(KernelError::Program {

@@ -197,7 +197,7 @@ impl RuleSet {
             let inherited = wider.iter().flat_map(|entry| &entry.rule.ranges);
             let mut kept: Vec<PortRange> = Vec::new();
             for range in own.iter().chain(inherited).filter(|range| range.rule != 0) {
-                if !kept.iter().any(|earlier| holds(earlier, range)) {
+                if !kept.iter().any(|earlier| holds(*earlier, *range)) {
                     kept.push(*range);
                 }
             }
@@ -237,7 +237,7 @@ fn first_set(first: u16, second: u16) -> u16 {
 }
 
 /// Whether every port and protocol of `inner` is in `outer` already.
-fn holds(outer: &PortRange, inner: &PortRange) -> bool {
+fn holds(outer: PortRange, inner: PortRange) -> bool {
     outer.first <= inner.first
         && inner.last <= outer.last
         && outer.protocols & inner.protocols == inner.protocols

@@ -126,7 +126,9 @@ fn record(
         if let Some(ending) = ending {
             while take(&mut rings, &mut collector, BATCH) > 0 {}
             let (summary, errors) = collector.finish(&attached.counters()?, ending);
-            errors.into_iter().for_each(|error| report(Err(error)));
+            for error in errors {
+                report(Err(error));
+            }
             return Ok(summary);
         }
         if take(&mut rings, &mut collector, BATCH) < BATCH {

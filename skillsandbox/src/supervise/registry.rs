@@ -178,7 +178,7 @@ fn make_folder(folder: &Path) -> Result<(), RunError> {
     }
     let found =
         fs::symlink_metadata(folder).map_err(|error| RunError::state("read", folder, error))?;
-    if found.is_dir() && found.uid() == 0 && found.mode() & 0o077 == 0 {
+    if found.is_dir() && found.uid() == 0 && found.mode() & 0o777 == 0o700 {
         Ok(())
     } else {
         let error = io::Error::other("it is not a folder that only root can enter: remove it");

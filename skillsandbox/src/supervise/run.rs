@@ -58,6 +58,7 @@ pub enum Events {
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Options {
     /// Show events on standard error as they happen.
     pub watch: bool,
