@@ -9,3 +9,9 @@ pub mod kernel;
 pub mod manifest;
 pub mod policy;
 pub mod supervise;
+
+#[cfg(all(
+    not(debug_assertions),
+    any(feature = "test-layers", feature = "bpf-log")
+))]
+compile_error!("test-layers and bpf-log are for debug builds: a release never has them");

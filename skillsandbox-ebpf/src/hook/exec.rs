@@ -18,5 +18,5 @@ pub fn bprm_check(ctx: LsmContext) -> i32 {
             .read_volatile();
         path::decide(Kind::Exec, file)
     };
-    super::answer(verdict)
+    super::answer(&ctx, "bprm_check", verdict)
 }

@@ -11,5 +11,6 @@ use crate::path;
 #[lsm_cgroup(hook = "file_open")]
 pub fn file_open(ctx: LsmContext) -> i32 {
     // SAFETY: the hook's first argument is the file.
-    super::answer(unsafe { path::decide(Kind::Open, ctx.arg::<*const u8>(0)) })
+    let verdict = unsafe { path::decide(Kind::Open, ctx.arg::<*const u8>(0)) };
+    super::answer(&ctx, "file_open", verdict)
 }

@@ -68,7 +68,7 @@ fn ipv4(kind: Kind, ctx: &SockAddrContext) -> i32 {
     mapped[13] = address[1];
     mapped[14] = address[2];
     mapped[15] = address[3];
-    decide(kind, ctx.sock_addr, AF_INET, mapped)
+    decide(kind, ctx, AF_INET, mapped)
 }
 
 #[inline(always)]
@@ -83,16 +83,12 @@ fn ipv6(kind: Kind, ctx: &SockAddrContext) -> i32 {
         address[word * 4 + 2] = bytes[2];
         address[word * 4 + 3] = bytes[3];
     }
-    decide(kind, ctx.sock_addr, AF_INET6, address)
+    decide(kind, ctx, AF_INET6, address)
 }
 
 #[inline(always)]
-fn decide(
-    kind: Kind,
-    sock_addr: *mut bpf_sock_addr,
-    family: u16,
-    address: [u8; ADDRESS_KEY_LEN],
-) -> i32 {
+fn decide(kind: Kind, ctx: &SockAddrContext, family: u16, address: [u8; ADDRESS_KEY_LEN]) -> i32 {
+    let sock_addr: *const bpf_sock_addr = ctx.sock_addr;
     // SAFETY: reads of context members that the verifier allows.
     let (port, protocol, socket_type) = unsafe {
         (
@@ -125,7 +121,7 @@ fn decide(
         actor::fill(&raw mut event.prefix, kind, decision, length as u32);
         emit::access(slot, flags, (&raw mut event).cast(), length as u64)
     };
-    super::answer(verdict)
+    super::answer(ctx, "socket address", verdict)
 }
 
 #[inline(always)]

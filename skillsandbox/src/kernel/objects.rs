@@ -73,6 +73,19 @@ impl Objects {
         }
     }
 
+    /// The debug messages of the programs.
+    #[cfg(feature = "bpf-log")]
+    #[must_use]
+    pub fn log(&self) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
+        let name = PROGRAMS
+            .iter()
+            .map(|program| program.name)
+            .find(|name| *name == "connect4")?;
+        let kind = aya::programs::CgroupSockAddrAttachType::Connect4;
+        let program = CgroupSockAddr::from_pin(self.pin_of(name), kind).ok()?;
+        aya_log::EbpfLogger::init_from_id(program.info().ok()?.id()).ok()
+    }
+
     /// Where a program or map is pinned.
     pub(super) fn pin_of(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -195,4 +208,40 @@ fn innermost(error: &ProgramError) -> String {
         };
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use aya_obj::{Object, ProgramSection};
+    use skillsandbox_common::names::MAPS;
+
+    use super::*;
+
+    #[test]
+    fn the_table_of_programs_is_that_of_the_object() {
+        let object = Object::parse(ELF).unwrap();
+        let built: BTreeSet<&str> = object.programs.keys().map(String::as_str).collect();
+        let listed: BTreeSet<&str> = PROGRAMS.iter().map(|program| program.name).collect();
+        assert_eq!(built, listed);
+        for program in PROGRAMS {
+            let section = &object.programs[program.name].section;
+            let fits = match program.hook {
+                Hook::LsmCgroup(_) => matches!(section, ProgramSection::LsmCgroup),
+                Hook::SocketAddress(_) => matches!(section, ProgramSection::CgroupSockAddr { .. }),
+                Hook::RawTracepoint(_) => matches!(section, ProgramSection::RawTracePoint),
+            };
+            assert!(fits, "{} is in {section:?}", program.name);
+        }
+    }
+
+    #[test]
+    fn every_map_that_is_pinned_is_in_the_object() {
+        let object = Object::parse(ELF).unwrap();
+        for name in MAPS {
+            assert!(object.maps.contains_key(*name), "{name}");
+            assert!(name.len() <= 15, "{name} is longer than the kernel keeps");
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! The life of one sandbox, from manifest to exit.
 
 mod error;
+mod files;
 mod judge;
+mod life;
 mod names;
 mod output;
 mod plan;

@@ -36,6 +36,9 @@ pub(super) struct About {
     pub(super) clock: Clock,
     pub(super) rules: RuleSet,
     pub(super) addresses: Addresses,
+    /// Debug messages of the eBPF programs.
+    #[cfg(feature = "bpf-log")]
+    pub(super) log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
 }
 
 enum Message {
@@ -60,7 +63,7 @@ impl Recorder {
         let (messages, inbox) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
-            .spawn(move || record(&about, rings, &attached, sinks, &inbox))
+            .spawn(move || record(about, rings, &attached, sinks, &inbox))
             .map_err(RunError::process("start the recorder"))?;
         Ok(Self { messages, thread })
     }
@@ -84,12 +87,15 @@ impl Recorder {
 }
 
 fn record(
-    about: &About,
+    #[cfg_attr(not(feature = "bpf-log"), expect(unused_mut, reason = "for the log"))]
+    mut about: About,
     mut rings: Rings,
     attached: &Attached,
     sinks: Vec<(&'static str, Box<dyn Sink>)>,
     inbox: &mpsc::Receiver<Message>,
 ) -> Result<Summary, KernelError> {
+    #[cfg(feature = "bpf-log")]
+    let mut program_log = about.log.take();
     let rules: Vec<RuleText> = about
         .rules
         .rules()
@@ -112,6 +118,10 @@ fn record(
     }
     let mut counted = Instant::now();
     loop {
+        #[cfg(feature = "bpf-log")]
+        if let Some(log) = &mut program_log {
+            log.flush();
+        }
         let ending = match inbox.try_recv() {
             Ok(Message::Note(note)) => {
                 take(&mut rings, &mut collector, BATCH);

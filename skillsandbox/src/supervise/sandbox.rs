@@ -146,6 +146,11 @@ impl Sandbox {
         &self.place.id
     }
 
+    #[cfg(feature = "bpf-log")]
+    pub(super) fn program_log(&self) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
+        self.objects.log()
+    }
+
     pub(super) fn cgroup(&self) -> &Cgroup {
         &self.cgroup
     }

@@ -1,0 +1,345 @@
+//! One run, once its sandbox is made: start, wait, end.
+
+use std::{io, os::fd::AsFd, process::Stdio, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use super::{
+    error::RunError,
+    files::Files,
+    names::Addresses,
+    output::{Passed, Pump},
+    plan::{self, Plan, Request},
+    recorder::{About, Recorder},
+    run::{Options, Outcome},
+    sandbox::{Sandbox, Tier},
+};
+use crate::{
+    audit::{
+        clock::Clock,
+        record::{self, Deadline, Ending, Layer, Limit as LimitNote, Note, Start},
+        trace::TraceInfo,
+    },
+    isolate::{
+        Ports, Profile,
+        cgroup::Limit,
+        launch::{Launch, Private},
+        limits::Limits,
+        privileges::Identity,
+        report::{Ended, LayerReport, Status},
+        spawn::{Running, Streams, spawn},
+    },
+    kernel::Rings,
+};
+
+/// Why a run is to end.
+enum Cause {
+    Ended(Option<Ended>),
+    Deadline,
+    Signal(i32),
+}
+
+/// One run, once its sandbox is made.
+pub(super) struct Life<'a> {
+    pub(super) request: &'a Request,
+    pub(super) options: &'a Options,
+    pub(super) plan: &'a Plan,
+    pub(super) sandbox: &'a Sandbox,
+    pub(super) identity: Identity,
+}
+
+impl Life<'_> {
+    /// Whether this host offers what the caller and the rules ask for.
+    pub(super) fn check_tier(&self) -> Result<(), RunError> {
+        let Tier::Fallback(reason) = &self.sandbox.tier else {
+            return Ok(());
+        };
+        if self.options.require_kernel {
+            return Err(RunError::TierTooLow {
+                reason: reason.clone(),
+            });
+        }
+        if let Some(rule) = &self.plan.needs_kernel_tier {
+            return Err(RunError::NotHere {
+                file: self.request.manifest_file.clone(),
+                line: rule.line,
+                rule: rule.value.clone(),
+                why: format!(
+                    "only eBPF can deny a name in every folder ({reason}); name the paths instead"
+                ),
+            });
+        }
+        tracing::info!(%reason, "fallback tier: mounts, Landlock and seccomp decide on files");
+        Ok(())
+    }
+
+    /// Runs the skill to its end.
+    pub(super) async fn live(
+        &self,
+        addresses: Addresses,
+        rings: Rings,
+        skill_dir: &impl AsFd,
+        files: Files,
+    ) -> Result<Outcome, RunError> {
+        let clock = Clock::capture();
+        let launch = self.launch(&addresses);
+        let stdin = if self.options.stdin {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        };
+        let streams = Streams {
+            stdin,
+            stdout: Stdio::piped(),
+            stderr: Stdio::piped(),
+        };
+        let mut running = spawn(
+            &launch,
+            skill_dir.as_fd(),
+            Some(self.sandbox.cgroup()),
+            streams,
+        )?;
+        let started = running.report.until_started();
+        let launched = started.as_deref().unwrap_or_default();
+        let layers: Vec<Layer> = self
+            .sandbox
+            .layers()
+            .into_iter()
+            .chain(launched.iter().map(layer))
+            .collect();
+
+        let about = About {
+            sandbox: self.sandbox.id().to_owned(),
+            clock,
+            rules: self.plan.rules.clone(),
+            addresses,
+            #[cfg(feature = "bpf-log")]
+            log: self.sandbox.program_log(),
+        };
+        let sinks = files.sinks(self.options.watch, self.trace_info(&layers, clock));
+        let recorder = Recorder::start(about, rings, self.sandbox.attached(), sinks)?;
+        recorder.note(Note::Start(self.start(layers.clone())));
+        recorder.note(Note::Environment(self.environment()));
+
+        let cause = match started {
+            Ok(_) => self.wait(running, &recorder).await,
+            Err(error) => Err(error.into()),
+        };
+        self.sandbox.kill()?;
+        let ending = match &cause {
+            Ok(Cause::Ended(Some(ended))) => ending_of(*ended),
+            Ok(Cause::Deadline | Cause::Signal(_) | Cause::Ended(None)) => {
+                ending_of(Ended::Signal(libc::SIGKILL))
+            }
+            Err(_) => Ending::default(),
+        };
+        let summary = recorder.finish(ending)?;
+        if !summary.accounting.balanced {
+            tracing::error!(accounting = ?summary.accounting, "the record of this run is not complete");
+        }
+        let exit_code = match cause? {
+            Cause::Ended(Some(ended)) => Some(ended.exit_code()),
+            Cause::Ended(None) => Some(128 + libc::SIGKILL),
+            Cause::Signal(number) => Some(128 + number),
+            Cause::Deadline => None,
+        };
+        let exit_code = exit_code.map(|code| u8::try_from(code).unwrap_or(u8::MAX));
+        Ok(Outcome {
+            exit_code,
+            summary,
+            tier: self.sandbox.tier.clone(),
+            layers,
+        })
+    }
+
+    /// Waits for the skill's end, the deadline, or a signal to us, and ends the sandbox.
+    async fn wait(&self, running: Running, recorder: &Recorder) -> Result<Cause, RunError> {
+        let Running {
+            mut child,
+            mut report,
+            liveness,
+        } = running;
+        let limit = self.request.manifest.resources.max_output_bytes;
+        let mut pumps = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            pumps.push(("standard output", Pump::start(stdout, io::stdout(), limit)?));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            pumps.push(("standard error", Pump::start(stderr, io::stderr(), limit)?));
+        }
+        let (tell, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("report".to_owned())
+            .spawn(move || {
+                // Nobody to tell means that the run is over already.
+                let _over = tell.send(report.until_ended());
+            })
+            .map_err(RunError::process("start a thread"))?;
+
+        let seconds = self.request.manifest.resources.max_runtime_seconds;
+        let cause = tokio::select! {
+            ended = ended => match ended {
+                Ok(Ok(ended)) => Ok(Cause::Ended(ended)),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Ok(Cause::Ended(None)),
+            },
+            () = tokio::time::sleep(Duration::from_secs(seconds)) => {
+                recorder.note(Note::Deadline(Deadline { seconds }));
+                Ok(Cause::Deadline)
+            }
+            number = interruption() => number.map(Cause::Signal),
+        };
+        self.sandbox.kill()?;
+        // Init goes too, and with it the namespaces.
+        drop(liveness);
+        child
+            .wait()
+            .map_err(RunError::process("wait for the launcher"))?;
+        for (stream, pump) in pumps {
+            let Passed { dropped, .. } = pump.join();
+            if dropped > 0 {
+                tracing::warn!(
+                    stream,
+                    limit,
+                    dropped,
+                    "the skill wrote more than max_output_bytes"
+                );
+                recorder.note(Note::Limit(LimitNote {
+                    resource: "output".to_owned(),
+                    limit,
+                    effect: format!("{dropped} bytes of {stream} were dropped"),
+                }));
+            }
+        }
+        cause
+    }
+
+    fn launch(&self, addresses: &Addresses) -> Launch {
+        let manifest = &self.request.manifest;
+        let resources = &manifest.resources;
+        let held = |name: &str| {
+            let mut limits = self.sandbox.limits.iter();
+            limits.any(|(limit, state)| *limit == name && matches!(state, Limit::Set(_)))
+        };
+        let hostname = "skill";
+        let Identity { uid, gid } = self.identity;
+        let etc = |name: &str, content: String| (name.to_owned(), content);
+        Launch {
+            hostname: hostname.to_owned(),
+            program: self.plan.program.path.clone().into(),
+            arguments: self.plan.arguments.clone(),
+            environment: self.plan.environment.variables.clone(),
+            workdir: self.workdir(),
+            uid,
+            gid,
+            runtime: plan::launch_runtime(manifest.permissions.filesystem.runtime),
+            grants: self.plan.grants.clone(),
+            links: self.plan.links.clone(),
+            denies: self.plan.denies.clone(),
+            private: Private::default(),
+            etc_files: vec![
+                etc(
+                    "passwd",
+                    format!(
+                        "root:x:0:0::/:/usr/sbin/nologin\nskill:x:{uid}:{gid}::/home/skill:/usr/sbin/nologin\n"
+                    ),
+                ),
+                etc("group", format!("root:x:0:\nskill:x:{gid}:\n")),
+                etc("hosts", addresses.hosts_file(hostname)),
+                // Port 53 is closed: every declared name is in `hosts`.
+                etc("resolv.conf", String::new()),
+                etc(
+                    "nsswitch.conf",
+                    "passwd: files\ngroup: files\nhosts: files\n".to_owned(),
+                ),
+            ],
+            limits: Limits {
+                open_files: Some(resources.max_open_files),
+                file_bytes: None,
+                memory_bytes: (!held("memory.max")).then_some(resources.memory_mb << 20),
+                processes: (!held("pids.max")).then_some(resources.max_processes),
+            },
+            // Left to eBPF: Landlock would answer first, and its answer is on no record.
+            ports: Ports {
+                connect: None,
+                bind: Some(Vec::new()),
+            },
+            seccomp: Profile::Default,
+            require_landlock: self.sandbox.tier != Tier::Kernel,
+            #[cfg(feature = "test-layers")]
+            without: self.options.without.clone(),
+        }
+    }
+
+    fn workdir(&self) -> std::ffi::OsString {
+        self.request.manifest.entrypoint.workdir.as_path().into()
+    }
+
+    fn start(&self, layers: Vec<Layer>) -> Start {
+        Start {
+            skill_name: self.request.manifest.skill.name.clone(),
+            skill_version: self.request.manifest.skill.version.clone(),
+            program: self.plan.program.path.to_string_lossy().into_owned(),
+            tier: self.sandbox.tier.as_str().to_owned(),
+            layers,
+        }
+    }
+
+    fn environment(&self) -> record::Environment {
+        let environment = &self.plan.environment;
+        record::Environment {
+            passed: environment.passed.clone(),
+            set: self.plan.set.clone(),
+            withheld: environment.withheld.clone(),
+        }
+    }
+
+    fn trace_info(&self, layers: &[Layer], clock: Clock) -> TraceInfo {
+        TraceInfo {
+            trace_id: self.sandbox.id().to_owned(),
+            sandbox: self.sandbox.id().to_owned(),
+            skill_name: self.request.manifest.skill.name.clone(),
+            skill_version: self.request.manifest.skill.version.clone(),
+            started: clock.time(Clock::boot_ns()),
+            tier: self.sandbox.tier.as_str().to_owned(),
+            layers: layers.to_vec(),
+            environment: self.environment(),
+        }
+    }
+}
+
+fn ending_of(ended: Ended) -> Ending {
+    match ended {
+        Ended::Code(code) => Ending::from_wait_status((code & 0xff) << 8),
+        Ended::Signal(number) => Ending::from_wait_status(number & 0x7f),
+    }
+}
+
+fn layer(report: &LayerReport) -> Layer {
+    Layer {
+        name: format!("{:?}", report.layer).to_lowercase(),
+        achieved: report.status == Status::Enforced,
+        detail: Some(match report.status {
+            Status::Partial => format!("in part: {}", report.detail),
+            _ => report.detail.clone(),
+        }),
+    }
+}
+
+/// The number of the signal that asks us to end.
+async fn interruption() -> Result<i32, RunError> {
+    let listen = |kind| signal(kind).map_err(RunError::process("listen for signals"));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut quit = listen(SignalKind::quit())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => libc::SIGINT,
+        _ = terminate.recv() => libc::SIGTERM,
+        _ = hangup.recv() => libc::SIGHUP,
+        _ = quit.recv() => libc::SIGQUIT,
+    })
+}
