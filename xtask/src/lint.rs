@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::tools::Tool;
 use crate::{build, paths, process};
@@ -26,14 +26,29 @@ pub(crate) fn quick() -> Result<()> {
     )
 }
 
-/// All of it: also where the dependencies come from, on what terms, and whether all are used.
+/// All of it, even after something was found.
 pub(crate) fn run() -> Result<()> {
-    quick()?;
+    let mut found = 0;
+    for check in [quick, origins, unused] {
+        if let Err(error) = check() {
+            eprintln!("error: {error:#}");
+            found += 1;
+        }
+    }
+    ensure!(found == 0, "{found} of the checks failed");
+    Ok(())
+}
+
+/// Where dependencies come from, and on what terms.
+fn origins() -> Result<()> {
     let deny = tool("cargo-deny", "0.20.2");
     deny.ensure()?;
     eprintln!("checking where dependencies come from and on what terms…");
-    process::run(at_the_top(&deny).args(["check", "bans", "licenses", "sources"]))?;
+    process::run(at_the_top(&deny).args(["check", "bans", "licenses", "sources"]))
+}
 
+/// Whether all dependencies are used.
+fn unused() -> Result<()> {
     let machete = tool("cargo-machete", "0.9.2");
     machete.ensure()?;
     eprintln!("checking that all dependencies are used…");

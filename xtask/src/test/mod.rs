@@ -41,8 +41,20 @@ struct Report {
 
 /// Runs all tests. The last line is the sum.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    lint::quick()?;
-    let mut reports = vec![of_the_parts()?];
+    let mut reports = Vec::new();
+    if let Err(error) = lint::quick() {
+        eprintln!("error: {error:#}");
+        let tally = Tally {
+            failed: 1,
+            ..Tally::default()
+        };
+        reports.push(Report {
+            place: "format and lints".into(),
+            tally,
+            left_to: "nobody",
+        });
+    }
+    reports.push(of_the_parts()?);
     packages::ensure(&[Need::Test])?;
     let programs = Programs::build()?;
     reports.push(on_the_host(&programs)?);
