@@ -16,6 +16,7 @@ use skillsandbox_common::{
     slot::SlotCounters,
 };
 
+use super::objects::SANDBOXES;
 use super::{KernelError, Objects, ProgramState, Proof, Rings, bpffs, maps::Maps, prove::Prover};
 use crate::policy::Tables;
 
@@ -151,7 +152,7 @@ impl Objects {
     }
 
     fn links_folder(&self) -> Result<PathBuf, KernelError> {
-        let folder = self.root().join("sandboxes");
+        let folder = self.root().join(SANDBOXES);
         bpffs::make_private_folder(&folder)?;
         Ok(folder)
     }

@@ -20,6 +20,9 @@ use super::{KernelError, bpffs, offsets};
 /// The eBPF object, built from `skillsandbox-ebpf`.
 static ELF: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/skillsandbox.bpf.o"));
 
+/// Folder of the links of every sandbox, below our folder in the BPF file system.
+pub(super) const SANDBOXES: &str = "sandboxes";
+
 /// Whether the kernel took a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProgramState {
@@ -149,9 +152,38 @@ fn load(root: &Path, folder: &Path, reasons: &Path) -> Result<(), KernelError> {
             }
         }
     }
+    remove_other_builds(root)?;
     fs::write(reasons, refused).map_err(KernelError::path("write", reasons))?;
     fs::rename(&staging, folder).map_err(KernelError::path("name the pins", folder))?;
     tracing::debug!(elapsed = ?started.elapsed().unwrap_or_default(), "eBPF objects loaded");
+    Ok(())
+}
+
+/// Removes the objects of other builds, unless a sandbox runs that may be one of theirs.
+fn remove_other_builds(root: &Path) -> Result<(), KernelError> {
+    let list = |folder: &Path| -> Result<Vec<PathBuf>, KernelError> {
+        match fs::read_dir(folder) {
+            Ok(entries) => Ok(entries
+                .filter_map(Result::ok)
+                .map(|entry| entry.path())
+                .collect()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(KernelError::path("list", folder)(error)),
+        }
+    };
+    if !list(&root.join(SANDBOXES))?.is_empty() {
+        return Ok(());
+    }
+    for folder in list(root)? {
+        let name = folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.starts_with("objects-") {
+            bpffs::remove_folder(&folder)?;
+        }
+    }
     Ok(())
 }
 

@@ -31,7 +31,7 @@ const NOT_ENFORCED_YET: &[Feature] = &[
         wildcard_domains,
     ),
     ("listening is always denied", listening),
-    ("unix sockets are always denied", unix_sockets),
+    ("no unix socket of the host is in the sandbox", unix_sockets),
     ("the only profile is `default`", system_call_profile),
     ("every access is recorded on its own", aggregation),
     ("what is not granted is always denied", audit_mode),

@@ -28,11 +28,11 @@ pub enum RunError {
         fields: Vec<NotEnforced>,
     },
     /// A rule cannot be held on this host.
-    #[error("{file}:{line}: {rule} cannot be enforced on this host: {why}")]
+    #[error("{file}{}: {rule} cannot be enforced on this host: {why}", place(*.line))]
     NotHere {
         /// The manifest.
         file: String,
-        /// Line of the rule.
+        /// Line of the rule; 0 when that is not known.
         line: u32,
         /// The rule.
         rule: String,
@@ -103,6 +103,14 @@ impl RunError {
 
     pub(super) fn process(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Process { action, source }
+    }
+}
+
+fn place(line: u32) -> String {
+    if line == 0 {
+        String::new()
+    } else {
+        format!(":{line}")
     }
 }
 

@@ -33,6 +33,7 @@ use crate::{
         spawn::{Running, Streams, spawn},
     },
     kernel::Rings,
+    manifest::OnOverflow,
 };
 
 /// Why a run is to end.
@@ -62,15 +63,19 @@ impl Life<'_> {
                 reason: reason.clone(),
             });
         }
+        let not_here = |line, rule: &str, why: &str| RunError::NotHere {
+            file: self.request.manifest_file.clone(),
+            line,
+            rule: rule.to_owned(),
+            why: format!("{why} ({reason})"),
+        };
         if let Some(rule) = &self.plan.needs_kernel_tier {
-            return Err(RunError::NotHere {
-                file: self.request.manifest_file.clone(),
-                line: rule.line,
-                rule: rule.value.clone(),
-                why: format!(
-                    "only eBPF can deny a name in every folder ({reason}); name the paths instead"
-                ),
-            });
+            let why = "only eBPF can deny what may appear later; deny a path that exists";
+            return Err(not_here(rule.line, &rule.value, why));
+        }
+        if self.request.manifest.audit.on_overflow == OnOverflow::Deny {
+            let why = "only eBPF can deny an open that finds no room on the ring";
+            return Err(not_here(0, "audit.on_overflow: deny", why));
         }
         tracing::info!(%reason, "fallback tier: mounts, Landlock and seccomp decide on files");
         Ok(())

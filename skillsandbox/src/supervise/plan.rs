@@ -202,9 +202,11 @@ impl Paper {
             )?;
         }
         for path in &permissions.filesystem.write {
+            // Reading is a permission of its own.
+            let grant = Grant::Allow(Access::WRITE);
             self.path(
                 path.value.as_path(),
-                Grant::WRITE,
+                grant,
                 "filesystem.write",
                 line_of(path),
             )?;
@@ -221,8 +223,15 @@ impl Paper {
             let line = line_of(pattern);
             match &pattern.value {
                 DenyPattern::Path(path) => {
-                    let real = paths::resolve(path.as_path())?.real;
+                    let paths::Resolved { real, exists, .. } = paths::resolve(path.as_path())?;
                     let text = format!("filesystem.deny {path}");
+                    if !exists {
+                        // Nothing is there to cover with a mount, and the skill may make it.
+                        self.needs_kernel_tier = Some(Spanned {
+                            value: text.clone(),
+                            line: pattern.line,
+                        });
+                    }
                     let bytes = real.as_os_str().as_bytes().to_vec();
                     self.rules
                         .push(Subject::Path(bytes, Grant::Deny), text, line);

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skillsandbox_common::slot::{FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED};
+use skillsandbox_common::{
+    names::Hook,
+    slot::{FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED},
+};
 
 use super::{
     error::RunError,
@@ -43,10 +46,21 @@ impl Tier {
         }
     }
 
+    /// The kernel tier takes a proof of every LSM program: attached is not enough.
     fn of(attached: &Attached) -> Self {
-        match attached.refused().first() {
+        if let Some((program, reason)) = attached.refused().first() {
+            return Self::Fallback(format!("{}: {reason}", program.name));
+        }
+        let mut lsm = attached.attached().iter();
+        let unproved = lsm.find(|(program, proof)| {
+            matches!(program.hook, Hook::LsmCgroup(_)) && *proof != Proof::Denies
+        });
+        match unproved {
             None => Self::Kernel,
-            Some((program, reason)) => Self::Fallback(format!("{}: {reason}", program.name)),
+            Some((program, _)) => Self::Fallback(format!(
+                "{}: it could not be proved to deny, as the access is refused without it too",
+                program.name
+            )),
         }
     }
 }
