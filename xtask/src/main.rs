@@ -3,6 +3,7 @@
 mod apt;
 mod build;
 mod cli;
+mod demo;
 mod linker;
 mod lint;
 mod packages;

@@ -17,6 +17,8 @@ pub(crate) enum Need {
     Build,
     /// Starting virtual machines.
     Vm,
+    /// The demo, on the host and in its machine.
+    Demo,
     /// The behaviour tests, on the host and, through its file system, in the machines.
     Test,
 }
@@ -56,9 +58,10 @@ const PACKAGES: &[(&str, Need, &str)] = &[
     ),
     (
         "python3",
-        Need::Test,
+        Need::Demo,
         "the example skills are written in it",
     ),
+    ("curl", Need::Demo, "the stealer's way around Python"),
     (
         "iptables",
         Need::Test,
