@@ -1,0 +1,385 @@
+//! The kernel and the reference evaluator decide on the same accesses.
+
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+use std::{ffi::OsStr, fs};
+
+use anyhow::{Context, Result, bail, ensure};
+use skillsandbox::audit::decode::{self, Body};
+use skillsandbox::policy::RuleSet;
+use skillsandbox_common::event::{PathBody, PathSource};
+use skillsandbox_common::header::{Kind, Reason, Verdict};
+use skillsandbox_common::rule::{Access as Bits, Decision, Protocols};
+use skillsandbox_common::slot::SLOTS;
+
+use crate::kernel_access::{Access, ICMP, Inside, TCP};
+use crate::kernel_rng::{Rng, SEED};
+use crate::kernel_rules as rules;
+use crate::kernel_sandbox::Ground;
+use crate::kernel_world::{LONGEST, World};
+
+const EPERM: i32 = 1;
+const ICMPV6: u16 = 58;
+/// Room for the events of one rule set, of which none may be lost.
+const RING: u32 = 4 << 20;
+/// The standard input of the process inside: a pipe, which has no path.
+const PIPE: &[u8] = b"/proc/self/fd/0";
+
+/// How much to try.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// Rule sets.
+    pub sets: usize,
+    /// Opens under each.
+    pub opens: usize,
+    /// Connects and datagrams under each.
+    pub reaches: usize,
+}
+
+/// What the kernel made of an access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Answer {
+    errno: i32,
+    event: Event,
+}
+
+/// What the event of an access says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Event {
+    kind: Kind,
+    decision: Option<Decision>,
+    object: Object,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Object {
+    Path {
+        path: Vec<u8>,
+        access: u16,
+    },
+    Address {
+        address: [u8; 16],
+        port: u16,
+        protocol: u16,
+    },
+    Nothing,
+}
+
+/// Everything that one run needs.
+struct Trial {
+    ground: Ground,
+    world: World,
+    inside: Inside,
+    pipe: Vec<u8>,
+}
+
+/// Compares the two; the program is in a network namespace of its own.
+pub fn compare(extent: Extent) -> Result<()> {
+    let seed = Rng::seed();
+    println!("seed {seed}: set {SEED}={seed} to repeat this run");
+    let mut rng = Rng::new(seed);
+    own_network()?;
+    let started = Instant::now();
+    let ground = Ground::new("differential")?;
+    if extent.opens > 0 {
+        ground.decides_on_files()?;
+    }
+    let world = World::make(&mut rng)?;
+    let inside = Inside::start(Path::new(OsStr::from_bytes(&world.deep)))?;
+    inside.join(ground.cgroup())?;
+    let pipe = fs::read_link(format!("/proc/{}/fd/0", inside.id()))?;
+    let mut trial = Trial {
+        ground,
+        world,
+        inside,
+        pipe: pipe.into_os_string().into_vec(),
+    };
+    println!(
+        "{} folders and {} files made after {:?}",
+        trial.world.folders.len(),
+        trial.world.files.len(),
+        started.elapsed()
+    );
+    let (mut decisions, mut allowed) = (0, 0);
+    for _ in 0..extent.sets {
+        let mut set = RuleSet::default();
+        rules::files(&mut rng, &trial.world, &mut set);
+        rules::addresses(&mut rng, &mut set);
+        let mut accesses = rules::opens(&mut rng, &trial.world, &set, extent.opens);
+        if extent.opens > 0 {
+            accesses.push(Access::Open {
+                path: PIPE.to_vec(),
+                folder: 0,
+                flags: u32::from(rng.one_in(2)),
+            });
+        }
+        accesses.extend(rules::reaches(&mut rng, &set, extent.reaches));
+        let slot = 1 + u32::try_from(rng.below(SLOTS as usize - 1))?;
+        let answers = trial.answers(slot, &set, &accesses)?;
+        for (access, answer) in accesses.iter().zip(&answers) {
+            let expected = trial.expected(&set, access);
+            if !agrees(&expected, answer) {
+                let set = trial.smallest(slot, &set, access)?;
+                let again = trial.answers(slot, &set, std::slice::from_ref(access))?;
+                println!("DISAGREEMENT on {}", Shown(access));
+                for (number, rule) in (1..).zip(set.rules()) {
+                    println!("  rule {number}: {}", rule.text);
+                }
+                println!("  reference: {:?}", trial.expected(&set, access));
+                println!("  kernel:    {:?}", again.first());
+                bail!("the kernel and the reference disagree (seed {seed})");
+            }
+            decisions += 1;
+            allowed += usize::from(answer.errno != EPERM);
+        }
+    }
+    println!(
+        "{decisions} decisions under {} rule sets, {allowed} allowed, 0 disagreements, in {:?}",
+        extent.sets,
+        started.elapsed()
+    );
+    let planned = extent.sets * (extent.opens + extent.reaches);
+    ensure!(decisions >= planned, "only {decisions} of {planned}");
+    ensure!(
+        allowed > decisions / 10 && allowed < decisions * 9 / 10,
+        "{allowed} of {decisions} allowed: these rules prove little"
+    );
+    Ok(())
+}
+
+/// Whether the process got what the reference says, and the event says the same of the same object.
+fn agrees(expected: &Event, answer: &Answer) -> bool {
+    let denied = expected
+        .decision
+        .is_some_and(|decision| decision.verdict == Verdict::Deny);
+    // Opens of what is there succeed; an address may turn out to be out of reach.
+    let got = match expected.object {
+        Object::Address { .. } if !denied => answer.errno != EPERM,
+        _ => answer.errno == if denied { EPERM } else { 0 },
+    };
+    got && *expected == answer.event
+}
+
+impl Trial {
+    /// What the kernel says: the outcome and the one event of each access.
+    fn answers(&mut self, slot: u32, set: &RuleSet, accesses: &[Access]) -> Result<Vec<Answer>> {
+        let tables = set.compile()?;
+        let (attached, mut rings) = self.ground.enforce(slot, &tables, RING)?;
+        let errnos = self.inside.make(accesses)?;
+        let mut events: Vec<Option<Event>> = vec![None; accesses.len()];
+        let mut trouble = None;
+        rings.drain(usize::MAX, |bytes| {
+            if let Err(error) = place(bytes, self.inside.id(), &mut events) {
+                trouble = Some(error);
+            }
+        });
+        if let Some(trouble) = trouble {
+            return Err(trouble);
+        }
+        let counters = attached.counters()?;
+        attached.detach()?;
+        let denied = errnos.iter().filter(|errno| **errno == EPERM).count();
+        ensure!(
+            usize::try_from(counters.records) == Ok(accesses.len())
+                && usize::try_from(counters.denied) == Ok(denied)
+                && counters.dropped_allowed == 0
+                && counters.dropped_denied == 0
+                && counters.processes == 0,
+            "{} accesses, {denied} with EPERM, and the kernel counts {counters:?}",
+            accesses.len()
+        );
+        errnos
+            .into_iter()
+            .zip(events)
+            .zip(accesses)
+            .map(|((errno, event), access)| {
+                let event = event.with_context(|| format!("no event for {}", Shown(access)))?;
+                Ok(Answer { errno, event })
+            })
+            .collect()
+    }
+
+    /// What the reference says.
+    fn expected(&self, set: &RuleSet, access: &Access) -> Event {
+        match access {
+            Access::Open { path, .. } if path.len() > LONGEST => Event {
+                kind: Kind::Open,
+                decision: Some(Decision::deny(Reason::PathTooLong, 0)),
+                object: Object::Path {
+                    path: Vec::new(),
+                    access: wanted(access),
+                },
+            },
+            Access::Open { path, .. } => {
+                let path = if path == PIPE { &self.pipe } else { path };
+                Event {
+                    kind: Kind::Open,
+                    decision: Some(set.decide_file(path, wanted(access))),
+                    object: Object::Path {
+                        path: path.clone(),
+                        access: wanted(access),
+                    },
+                }
+            }
+            Access::Reach {
+                send,
+                protocol,
+                six,
+                address,
+                port,
+            } => {
+                let bit = match *protocol {
+                    TCP => Protocols::TCP,
+                    ICMP => Protocols::OTHER,
+                    _ => Protocols::UDP,
+                };
+                Event {
+                    kind: if *send { Kind::Sendmsg } else { Kind::Connect },
+                    decision: Some(set.decide_address(*address, *port, bit)),
+                    object: Object::Address {
+                        address: *address,
+                        port: *port,
+                        protocol: match *protocol {
+                            ICMP if *six => ICMPV6,
+                            other => u16::from(other),
+                        },
+                    },
+                }
+            }
+        }
+    }
+
+    /// The rules without those that the disagreement does not need.
+    fn smallest(&mut self, slot: u32, set: &RuleSet, access: &Access) -> Result<RuleSet> {
+        let mut smallest = set.clone();
+        let mut index = 0;
+        while index < smallest.rules().len() {
+            let mut fewer = RuleSet::default();
+            for (_, rule) in (0..)
+                .zip(smallest.rules())
+                .filter(|(other, _)| *other != index)
+            {
+                fewer.push(rule.subject.clone(), rule.text.clone(), None);
+            }
+            let answers = self.answers(slot, &fewer, std::slice::from_ref(access))?;
+            let expected = self.expected(&fewer, access);
+            if answers.iter().all(|answer| agrees(&expected, answer)) {
+                index += 1;
+            } else {
+                smallest = fewer;
+            }
+        }
+        Ok(smallest)
+    }
+}
+
+/// The bits of access that an open is (`open(2)`).
+fn wanted(access: &Access) -> u16 {
+    let Access::Open { flags, .. } = access else {
+        return 0;
+    };
+    let mode = match flags & 3 {
+        0 => Bits::READ,
+        1 => Bits::WRITE,
+        _ => Bits::READ | Bits::WRITE,
+    };
+    if flags & 0o1000 == 0 {
+        mode
+    } else {
+        mode | Bits::WRITE
+    }
+}
+
+/// Puts an event where its sequence number belongs.
+fn place(bytes: &[u8], process: u32, events: &mut [Option<Event>]) -> Result<()> {
+    let event = decode::decode(bytes)?;
+    let prefix = event.prefix;
+    ensure!(
+        prefix.actor.pid == process && prefix.actor.tgid == process,
+        "an event of {}, not {process}: {event:?}",
+        prefix.actor.pid
+    );
+    let index = usize::try_from(prefix.actor.sequence)?.checked_sub(1);
+    let place = index.and_then(|index| events.get_mut(index));
+    let place = place.with_context(|| format!("one event too many: {event:?}"))?;
+    ensure!(
+        place.is_none(),
+        "sequence number {} twice",
+        prefix.actor.sequence
+    );
+    let verdict = match prefix.header.verdict {
+        0 => Some(Verdict::Allow),
+        1 => Some(Verdict::Deny),
+        _ => None,
+    };
+    let reason = Reason::from_code(prefix.header.reason);
+    let decision = verdict.zip(reason).map(|(verdict, reason)| Decision {
+        verdict,
+        reason,
+        rule: u16::try_from(prefix.actor.rule).unwrap_or(u16::MAX),
+    });
+    let resolved = |body: &PathBody| body.source == PathSource::Resolved as u16;
+    let object = match &event.body {
+        Body::Open(open) if resolved(&open.body) => Object::Path {
+            path: open.path.to_vec(),
+            access: open.body.access,
+        },
+        Body::Connect(body) | Body::Sendmsg(body) => Object::Address {
+            address: body.address,
+            port: body.port,
+            protocol: body.protocol,
+        },
+        _ => Object::Nothing,
+    };
+    *place = Some(Event {
+        kind: Kind::from_code(prefix.header.kind).context("a kind")?,
+        decision,
+        object,
+    });
+    Ok(())
+}
+
+/// Makes every address one of this namespace's own, so that nothing that is sent leaves it.
+fn own_network() -> Result<()> {
+    let here = fs::read_link("/proc/self/ns/net")?;
+    let parent = format!("/proc/{}/ns/net", rustix::process::getppid().map_or(1, |pid| {
+        pid.as_raw_nonzero().get()
+    }));
+    ensure!(
+        here != fs::read_link(parent)?,
+        "this sends to random addresses: start it in a network namespace of its own"
+    );
+    for command in [
+        "link set lo up",
+        "route add local default dev lo",
+        "-6 route add local default dev lo",
+    ] {
+        let status = Command::new("ip").args(command.split(' ')).status()?;
+        ensure!(status.success(), "ip {command}: {status}");
+    }
+    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")?;
+    Ok(())
+}
+
+/// An access as a person reads it.
+struct Shown<'a>(&'a Access);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Access::Open { path, flags, .. } => write!(
+                f,
+                "an open of {} ({} bytes) with flags {flags:#o}",
+                path.escape_ascii(),
+                path.len()
+            ),
+            reach @ Access::Reach { address, .. } => {
+                let address = std::net::Ipv6Addr::from(*address);
+                write!(f, "{address}: {reach:?}")
+            }
+        }
+    }
+}
