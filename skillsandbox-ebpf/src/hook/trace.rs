@@ -118,7 +118,11 @@ fn traced(wanted: u32) -> Option<(u32, *mut Scratch)> {
     if flags == slot::NO_POLICY || flags & wanted == 0 {
         return None;
     }
-    Some((slot, scratch::current()?))
+    let scratch = scratch::current();
+    if scratch.is_none() {
+        emit::missed(slot);
+    }
+    Some((slot, scratch?))
 }
 
 /// First member of `struct open_how`, `include/uapi/linux/openat2.h`.

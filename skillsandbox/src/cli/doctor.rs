@@ -33,7 +33,7 @@ const MANIFEST: &[u8] =
 const PERMISSIONS: &[(&str, &[&str])] = &[
     ("network egress, IPv4", &["ebpf connect4", "ebpf sendmsg4"]),
     ("network egress, IPv6", &["ebpf connect6", "ebpf sendmsg6"]),
-    ("listening (TCP)", &["landlock"]),
+    ("listening and accepting (TCP)", &["seccomp", "landlock"]),
     ("files: open", &["ebpf file_open", "mounts", "landlock"]),
     (
         "files: unlink, rename, link, truncate",

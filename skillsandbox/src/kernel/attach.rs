@@ -140,6 +140,11 @@ impl Objects {
         bpffs::remove_folder(&self.links_of(id)?)
     }
 
+    /// The slots that a cgroup is traced for: those of sandboxes that live.
+    pub fn slots_in_use(&self) -> Result<Vec<u32>, KernelError> {
+        Ok(Maps::open(self)?.traced_slots())
+    }
+
     /// The ids of the sandboxes that have pinned links.
     pub fn linked(&self) -> Result<Vec<String>, KernelError> {
         let folder = self.links_folder()?;

@@ -39,6 +39,14 @@ pub enum RunError {
         /// Why not, and what would help.
         why: String,
     },
+    /// A rule about something that is not the host's.
+    #[error(
+        "filesystem.deny {path} cannot be held: the sandbox has a file tree of its own there, without the host's file; take the rule out"
+    )]
+    NotOfTheHost {
+        /// The path.
+        path: String,
+    },
     /// A declared name has no address.
     #[error("{file}:{line}: cannot resolve {name}: {reason}; check the name and this host's DNS")]
     Unresolved {
@@ -81,6 +89,12 @@ pub enum RunError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// Killed processes do not go away.
+    #[error("processes in {cgroup} are killed and still there (in uninterruptible sleep?): they stay confined, and the next start removes what is left", cgroup = cgroup.display())]
+    Unkillable {
+        /// The cgroup.
+        cgroup: PathBuf,
     },
     /// Something of this process failed.
     #[error("cannot {action}: {source}")]

@@ -3,7 +3,7 @@
 use std::{io, os::fd::AsFd, process::Stdio, time::Duration};
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 
@@ -88,11 +88,14 @@ impl Life<'_> {
         rings: Rings,
         skill_dir: &impl AsFd,
         files: Files,
+        interruptions: &mut Interruptions,
     ) -> Result<Outcome, RunError> {
         let clock = Clock::capture();
         let launch = self.launch(&addresses);
+        // Never our own descriptor: a socket would keep its own cgroup's rules, a folder would
+        // lead out of the sandbox, a terminal can be written to.
         let stdin = if self.options.stdin {
-            Stdio::inherit()
+            Stdio::piped()
         } else {
             Stdio::null()
         };
@@ -130,7 +133,7 @@ impl Life<'_> {
         recorder.note(Note::Environment(self.environment()));
 
         let cause = match started {
-            Ok(_) => self.wait(running, &recorder).await,
+            Ok(_) => self.wait(running, &recorder, interruptions).await,
             Err(error) => Err(error.into()),
         };
         self.sandbox.kill()?;
@@ -161,13 +164,22 @@ impl Life<'_> {
     }
 
     /// Waits for the skill's end, the deadline, or a signal to us, and ends the sandbox.
-    async fn wait(&self, running: Running, recorder: &Recorder) -> Result<Cause, RunError> {
+    async fn wait(
+        &self,
+        running: Running,
+        recorder: &Recorder,
+        interruptions: &mut Interruptions,
+    ) -> Result<Cause, RunError> {
         let Running {
             mut child,
             mut report,
             liveness,
         } = running;
         let limit = self.request.manifest.resources.max_output_bytes;
+        if let Some(stdin) = child.stdin.take() {
+            // Ends with our own standard input, or with this process.
+            let _passing = Pump::start(io::stdin(), stdin, u64::MAX)?;
+        }
         let mut pumps = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             pumps.push(("standard output", Pump::start(stdout, io::stdout(), limit)?));
@@ -195,7 +207,7 @@ impl Life<'_> {
                 recorder.note(Note::Deadline(Deadline { seconds }));
                 Ok(Cause::Deadline)
             }
-            number = interruption() => number.map(Cause::Signal),
+            number = interruptions.next() => Ok(Cause::Signal(number)),
         };
         self.sandbox.kill()?;
         // Init goes too, and with it the namespaces.
@@ -334,17 +346,32 @@ fn layer(report: &LayerReport) -> Layer {
     }
 }
 
-/// The number of the signal that asks us to end.
-async fn interruption() -> Result<i32, RunError> {
-    let listen = |kind| signal(kind).map_err(RunError::process("listen for signals"));
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    let mut quit = listen(SignalKind::quit())?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => libc::SIGINT,
-        _ = terminate.recv() => libc::SIGTERM,
-        _ = hangup.recv() => libc::SIGHUP,
-        _ = quit.recv() => libc::SIGQUIT,
-    })
+/// The signals that ask us to end. Made before anything that would have to be undone: from then
+/// on they wait for us.
+pub(super) struct Interruptions([(Signal, i32); 4]);
+
+impl Interruptions {
+    pub(super) fn listen() -> Result<Self, RunError> {
+        let listen = |kind: SignalKind| {
+            let listening = signal(kind).map_err(RunError::process("listen for signals"))?;
+            Ok::<_, RunError>((listening, kind.as_raw_value()))
+        };
+        Ok(Self([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+            listen(SignalKind::quit())?,
+        ]))
+    }
+
+    /// The number of the first that comes.
+    async fn next(&mut self) -> i32 {
+        let [interrupt, terminate, hangup, quit] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.0.recv() => interrupt.1,
+            _ = terminate.0.recv() => terminate.1,
+            _ = hangup.0.recv() => hangup.1,
+            _ = quit.0.recv() => quit.1,
+        }
+    }
 }

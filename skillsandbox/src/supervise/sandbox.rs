@@ -99,7 +99,7 @@ impl Sandbox {
         if cleaned > 0 {
             tracing::warn!(cleaned, "removed sandboxes whose supervisor had died");
         }
-        let place = registry.enter(name)?;
+        let place = registry.enter(name, &objects)?;
         match Self::make_in(&objects, &hierarchy, &place, tables, wanted) {
             Ok((cgroup, attached, rings, limits)) => {
                 let tier = Tier::of(&attached);
@@ -218,11 +218,9 @@ impl Sandbox {
         while self.cgroup.is_populated()? {
             self.cgroup.kill()?;
             if started.elapsed() > PATIENCE {
-                tracing::warn!(
-                    cgroup = %self.cgroup.path().display(),
-                    "killed processes are still there; they stay confined"
-                );
-                break;
+                return Err(RunError::Unkillable {
+                    cgroup: self.cgroup.path().to_owned(),
+                });
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -231,12 +229,18 @@ impl Sandbox {
 
     /// Removes everything. The recorder must have given its part back.
     pub(super) fn take_down(self) -> Result<(), RunError> {
+        // While something runs in the cgroup everything stays: it is confined, and the next start
+        // tries again.
         self.kill()?;
         let registry = Registry::lock()?;
-        if let Some(attached) = Arc::into_inner(self.attached) {
-            attached.detach()?;
-        }
         self.cgroup.remove()?;
+        match Arc::into_inner(self.attached) {
+            Some(attached) => attached.detach()?,
+            // A recorder that never ended holds the other part.
+            None => self
+                .objects
+                .remove_stale(&self.place.id, Some(self.place.slot))?,
+        }
         if registry.is_empty_but_for(&self.place.id)? {
             self.objects.stop_tracing()?;
         }
