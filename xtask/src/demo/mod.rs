@@ -79,7 +79,7 @@ fn ensure_root() -> Result<()> {
 
 fn on_the_host() -> Result<Place> {
     let folder = empty_folder("host")?;
-    eprintln!("playing on this host (about ten seconds)…");
+    eprintln!("playing on this host (a few seconds)…");
     collect::all(&folder)?;
     place("on this host", folder)
 }
