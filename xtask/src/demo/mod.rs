@@ -79,7 +79,7 @@ fn ensure_root() -> Result<()> {
 
 fn on_the_host() -> Result<Place> {
     let folder = empty_folder("host")?;
-    eprintln!("playing on this host (about ten seconds)…");
+    eprintln!("playing on this host (a few seconds)…");
     collect::all(&folder)?;
     place("on this host", folder)
 }
@@ -87,7 +87,7 @@ fn on_the_host() -> Result<Place> {
 fn in_a_machine() -> Result<Place> {
     let series = Series::V6_12;
     let folder = empty_folder("vm")?;
-    eprintln!("playing under Linux {series} in a virtual machine (about a minute)…");
+    eprintln!("playing under Linux {series} in a virtual machine (one to five minutes)…");
     let xtask = std::env::current_exe()?.into_os_string().into_string();
     let xtask = xtask.ok().context("the project's path is not UTF-8")?;
     let command = [&xtask, "demo", "--collect", SHARE].map(str::to_owned);

@@ -12,10 +12,16 @@ const WIDTH: usize = 100;
 const MARK: &str = "DEMO-FAKE";
 const GOT: &str = "GOT";
 const STOPPED: &str = "STOPPED";
+const LEGEND: &str = "\
+The layers and reasons are those of the run's records (docs/events.md). no_rule: no rule covers it.
+not_granted: a rule covers the path or address, but not this use or port. refused: another layer
+than eBPF refused. observed: no rule forbids it, seen as it failed. ENOENT: it does not exist in the
+sandbox. EACCES: the kernel refused. An ebpf layer is an eBPF program.
+";
 
 /// A place in which the demo was played.
 pub(super) struct Place {
-    /// As it goes on after "tier fallback".
+    /// As it goes on after "tier fallback, ".
     pub(super) name: &'static str,
     pub(super) evidence: Evidence,
     /// Where the evidence is.
@@ -30,13 +36,15 @@ pub(super) fn page(places: &[Place], failures: &[String], host_only: bool) -> St
         "A weather skill that steals: each step, and what came of it",
     );
     page.push_str(&steps(places));
+    page.push_str(LEGEND);
     heading(&mut page, "What its user saw: the weather, each time");
     for place in places {
         weather(&mut page, place);
     }
     heading(&mut page, "What the attacker received: its own log");
+    let mut shown = Vec::new();
     for place in places {
-        received(&mut page, place);
+        received(&mut page, place, &mut shown);
     }
     heading(&mut page, "All of it");
     for place in places {
@@ -85,7 +93,7 @@ fn steps(places: &[Place]) -> String {
             place.name
         )
     });
-    let first_cells = ["what it tried", "alone"].map(str::to_owned);
+    let first_cells = ["what it tried", "alone,\non this host"].map(str::to_owned);
     table.row(&first_cells.into_iter().chain(header).collect::<Vec<_>>());
     for step in &first.evidence.alone.steps {
         let under = places.iter().map(|place| sandboxed(step, &place.evidence));
@@ -134,17 +142,21 @@ fn gain(step: &Step) -> String {
 fn sandboxed(tried: &Step, evidence: &Evidence) -> String {
     let steps = evidence.sandboxed.steps.iter();
     let same: Vec<_> = steps.filter(|step| step.aim() == tried.aim()).collect();
-    let stop = same
+    let end = same
         .iter()
         .find_map(|step| stop::of(step, &evidence.record));
-    let ending = stop.map(|Stop { layer, why }| format!("by {layer}: {why}"));
+    let ending = end.map(|Stop { layer, why }| format!("by {layer}: {why}"));
     match same.iter().find(|step| step.got()) {
         Some(step) => {
             let names = step.detail.lines().filter_map(|line| line.split_once('='));
             let names: Vec<_> = names.map(|(name, _)| name).collect();
             let rest = ending.map(|ending| format!("\nthe rest {STOPPED} {ending}"));
             let names = names.join(", ");
-            format!("{GOT} {} {names}{}", gain(step), rest.unwrap_or_default())
+            format!(
+                "{GOT} {}, declared: {names}{}",
+                gain(step),
+                rest.unwrap_or_default()
+            )
         }
         None if same.is_empty() => "not tried".to_owned(),
         None => match ending {
@@ -172,10 +184,9 @@ fn weather(page: &mut String, place: &Place) {
     }
 }
 
-fn received(page: &mut String, place: &Place) {
+fn received(page: &mut String, place: &Place, shown: &mut Vec<String>) {
     let evidence = &place.evidence;
     let _ = writeln!(page, "from the stealer alone, {}", place.name);
-    let mut shown: Vec<String> = Vec::new();
     for arrival in evidence.stolen.iter().filter(|got| !got.data.is_empty()) {
         let Arrival {
             protocol,
@@ -183,7 +194,7 @@ fn received(page: &mut String, place: &Place) {
             data,
         } = arrival;
         let size = data.chars().count();
-        let loot = loot(data);
+        let loot = loot(arrival);
         let again = if shown.contains(&loot) {
             ", the same again"
         } else {
@@ -216,15 +227,39 @@ fn received(page: &mut String, place: &Place) {
 }
 
 /// What is worth seeing of what arrived: the secrets, else the beginning.
-fn loot(data: &str) -> String {
-    let secrets: Vec<_> = data.lines().filter(|line| line.contains(MARK)).collect();
-    if secrets.is_empty() {
-        let beginning: String = printable(data).chars().take(70).collect();
-        format!("{beginning}…")
-    } else {
-        let lines: Vec<_> = secrets.into_iter().map(printable).collect();
-        lines.join("\n")
+fn loot(arrival: &Arrival) -> String {
+    let lines = arrival.data.lines();
+    let secrets: Vec<_> = lines
+        .filter(|line| line.contains(MARK))
+        .map(printable)
+        .collect();
+    match (secrets.is_empty(), arrival.protocol.as_str()) {
+        (false, _) => secrets.join("\n"),
+        (true, "udp") => format!(
+            "in a DNS query, as hexadecimal digits: {}…",
+            spelled(&arrival.data)
+        ),
+        (true, _) => printable(arrival.data.lines().next().unwrap_or_default()),
     }
+}
+
+/// What the labels of a DNS query spell in hexadecimal digits: RFC 1035, section 4.1.2.
+fn spelled(query: &str) -> String {
+    let mut bytes = query.chars().map(|byte| byte as usize).skip(12);
+    let mut digits = String::new();
+    while let Some(length @ 1..) = bytes.next() {
+        let label = bytes
+            .by_ref()
+            .take(length)
+            .filter_map(|byte| u8::try_from(byte).ok());
+        let label: String = label.map(char::from).collect();
+        if label.chars().all(|digit| digit.is_ascii_hexdigit()) {
+            digits.push_str(&label);
+        }
+    }
+    let pairs = digits.as_bytes().chunks_exact(2);
+    let bytes = pairs.filter_map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
+    printable(&bytes.map(char::from).collect::<String>()).replace('\n', " ")
 }
 
 /// The text without what a terminal would obey.
@@ -253,5 +288,124 @@ fn conclusion(page: &mut String, places: &[Place], failures: &[String]) {
     }
     for failure in failures {
         let _ = writeln!(page, "FAILED {failure}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::evidence::{Act, Record, lines};
+    use crate::demo::verdict;
+
+    const ALONE: &str = r#"{"step": "environment", "target": "own", "outcome": "got", "detail": "GITHUB_TOKEN=DEMO-FAKE-github-token"}
+{"step": "http", "target": "http://127.0.0.1:18666/collect", "outcome": "got", "detail": "answer 200"}"#;
+    const SANDBOXED: &str = r#"{"step": "environment", "target": "own", "outcome": "failed", "detail": "nothing"}
+{"step": "http", "target": "http://127.0.0.1:18666/collect", "outcome": "failed", "detail": "PermissionError: [Errno 1] …"}"#;
+    const EVENTS: &str = r#"{"kind": "start", "tier": "fallback", "layers": [{"name": "ebpf connect4", "achieved": true}]}
+{"kind": "environment", "withheld": ["GITHUB_TOKEN"]}
+{"kind": "connect", "verdict": "deny", "reason": "no_rule", "address": "127.0.0.1", "port": 18666, "uid": 7}
+{"kind": "end", "balanced": true}"#;
+    const PROBED: &str = r#"{"protocol": "tcp", "from": "127.0.0.1:9", "data": ""}
+{"protocol": "tcp", "from": "127.0.0.1:9", "data": "a test message of the demo itself\r\n\r\n"}"#;
+
+    fn place(change: impl FnOnce(&mut Evidence)) -> Place {
+        let act = |stderr| Act::of("exit status: 0".into(), "18 degrees\n".into(), stderr);
+        let stolen: Vec<_> = super::super::stage::secrets().collect();
+        let stolen = serde_json::json!({"protocol": "udp", "from": "x", "data": stolen.join("\n")});
+        let mut evidence = Evidence {
+            kernel: "6.12".to_owned(),
+            uid: 7,
+            alone: act(ALONE),
+            sandboxed: act(SANDBOXED),
+            honest: act(""),
+            stolen: lines(&stolen.to_string()).unwrap(),
+            leaked: String::new(),
+            probed: lines(PROBED).unwrap(),
+            record: Record(lines(EVENTS).unwrap()),
+        };
+        change(&mut evidence);
+        Place {
+            name: "here",
+            evidence,
+            folder: "/evidence".into(),
+        }
+    }
+
+    fn failures(change: impl FnOnce(&mut Evidence)) -> String {
+        verdict::failures(&[place(change)]).join("\n")
+    }
+
+    #[test]
+    fn a_row_says_what_was_got_alone_and_what_stopped_it() {
+        let page = page(&[place(|_| {})], &[], true);
+        let row = page.lines().find(|line| line.starts_with("post it"));
+        let cells: Vec<_> = row.unwrap().split('|').map(str::trim).collect();
+        assert_eq!(
+            cells,
+            [
+                "post it to",
+                "GOT through:",
+                "STOPPED by ebpf connect4: no_rule"
+            ]
+        );
+        assert!(page.contains("EMPTY, 0 bytes"));
+        assert!(
+            page.lines().all(|line| line.chars().count() <= WIDTH),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn all_is_well_when_the_theft_works_alone_and_leaves_no_trace_in_the_sandbox() {
+        assert_eq!(failures(|_| {}), "");
+    }
+
+    #[test]
+    fn an_attack_that_does_not_work_fails_the_demo() {
+        assert!(failures(|evidence| evidence.stolen.clear()).contains("did not reach"));
+        let broken = failures(|evidence| evidence.alone.steps.clear());
+        assert!(broken.contains("reported no step"), "{broken}");
+    }
+
+    #[test]
+    fn a_byte_at_the_attacker_fails_the_demo() {
+        assert!(failures(|evidence| evidence.leaked.push('x')).contains("1 bytes of log"));
+        let late = r#"{"protocol": "tcp", "from": "127.0.0.1:8", "data": ""}"#;
+        let late = failures(|evidence| evidence.probed.extend(lines(late).unwrap()));
+        assert!(late.contains("127.0.0.1:8 reached"), "{late}");
+    }
+
+    #[test]
+    fn a_step_that_was_not_tried_or_not_recorded_fails_the_demo() {
+        let untried = failures(|evidence| evidence.sandboxed.steps.clear());
+        assert!(untried.contains("never tried"), "{untried}");
+        let unrecorded = failures(|evidence| {
+            evidence.record.0.retain(|event| event.kind != "connect");
+        });
+        assert!(unrecorded.contains("no record says"), "{unrecorded}");
+    }
+
+    #[test]
+    fn another_weather_fails_the_demo() {
+        let other = failures(|evidence| evidence.honest.stdout = "19 degrees\n".to_owned());
+        assert!(
+            other.contains("the honest skill told another weather"),
+            "{other}"
+        );
+    }
+
+    #[test]
+    fn a_secret_in_the_sandbox_fails_the_demo() {
+        let got = failures(|evidence| {
+            evidence.sandboxed.steps[0].outcome = "got".to_owned();
+            evidence.sandboxed.steps[0].detail = "DEMO-FAKE-github-token".to_owned();
+        });
+        assert!(got.contains("got DEMO-FAKE-github-token"), "{got}");
+    }
+
+    #[test]
+    fn the_labels_of_a_query_spell_the_loot() {
+        let query = format!("{}\u{4}4142\u{2}43\u{4}evil\0", "x".repeat(12));
+        assert_eq!(spelled(&query), "ABC");
     }
 }
