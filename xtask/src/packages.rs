@@ -21,6 +21,8 @@ pub(crate) enum Need {
     Demo,
     /// The behaviour tests, on the host and, through its file system, in the machines.
     Test,
+    /// Measuring, against peers.
+    Bench,
 }
 
 /// Each package, what needs it, and why.
@@ -77,6 +79,14 @@ const PACKAGES: &[(&str, Need, &str)] = &[
         "bpftrace",
         Need::Test,
         "an independent witness of what the kernel did",
+    ),
+    ("strace", Need::Bench, "a peer"),
+    ("bpftrace", Need::Bench, "a peer"),
+    ("bubblewrap", Need::Bench, "a peer"),
+    (
+        "bpftool",
+        Need::Bench,
+        "what the kernel says that each eBPF program took",
     ),
 ];
 
