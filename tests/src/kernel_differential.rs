@@ -9,11 +9,12 @@ use std::{ffi::OsStr, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 use skillsandbox::audit::decode::{self, Body};
-use skillsandbox::policy::RuleSet;
+use skillsandbox::kernel::{Attached, Rings};
+use skillsandbox::policy::{RuleSet, Tables};
 use skillsandbox_common::event::{PathBody, PathSource};
 use skillsandbox_common::header::{Kind, Reason, Verdict};
 use skillsandbox_common::rule::{Access as Bits, Decision, Protocols};
-use skillsandbox_common::slot::SLOTS;
+use skillsandbox_common::slot::{SLOTS, SlotCounters};
 
 use crate::kernel_access::{Access, ICMP, Inside, TCP};
 use crate::kernel_rng::{Rng, SEED};
@@ -23,6 +24,8 @@ use crate::kernel_world::{LONGEST, World};
 
 const EPERM: i32 = 1;
 const ICMPV6: u16 = 58;
+/// Slots that one run goes through.
+const SLOTS_USED: usize = 3;
 /// Room for the events of one rule set, of which none may be lost.
 const RING: u32 = 4 << 20;
 /// The standard input of the process inside: a pipe, which has no path.
@@ -74,6 +77,15 @@ struct Trial {
     world: World,
     inside: Inside,
     pipe: Vec<u8>,
+    slot: Option<Slot>,
+}
+
+/// A slot in use. Attaching anew for each rule set would take most of the time: every program is
+/// proved by a process that tries it.
+struct Slot {
+    attached: Attached,
+    rings: Rings,
+    before: SlotCounters,
 }
 
 /// Compares the two; the program is in a network namespace of its own.
@@ -96,6 +108,7 @@ pub fn compare(extent: Extent) -> Result<()> {
         world,
         inside,
         pipe: pipe.into_os_string().into_vec(),
+        slot: None,
     };
     println!(
         "{} folders and {} files made after {:?}",
@@ -104,7 +117,11 @@ pub fn compare(extent: Extent) -> Result<()> {
         started.elapsed()
     );
     let (mut decisions, mut allowed) = (0, 0);
-    for _ in 0..extent.sets {
+    for number in 0..extent.sets {
+        if number % extent.sets.div_ceil(SLOTS_USED) == 0 {
+            let slot = 1 + u32::try_from(rng.below(SLOTS as usize - 1))?;
+            trial.attach(slot)?;
+        }
         let mut set = RuleSet::default();
         rules::files(&mut rng, &trial.world, &mut set);
         rules::addresses(&mut rng, &mut set);
@@ -117,13 +134,12 @@ pub fn compare(extent: Extent) -> Result<()> {
             });
         }
         accesses.extend(rules::reaches(&mut rng, &set, extent.reaches));
-        let slot = 1 + u32::try_from(rng.below(SLOTS as usize - 1))?;
-        let answers = trial.answers(slot, &set, &accesses)?;
+        let answers = trial.answers(&set, &accesses)?;
         for (access, answer) in accesses.iter().zip(&answers) {
             let expected = trial.expected(&set, access);
             if !agrees(&expected, answer) {
-                let set = trial.smallest(slot, &set, access)?;
-                let again = trial.answers(slot, &set, std::slice::from_ref(access))?;
+                let set = trial.smallest(&set, access)?;
+                let again = trial.answers(&set, std::slice::from_ref(access))?;
                 println!("DISAGREEMENT on {}", Shown(access));
                 for (number, rule) in (1..).zip(set.rules()) {
                     println!("  rule {number}: {}", rule.text);
@@ -164,31 +180,47 @@ fn agrees(expected: &Event, answer: &Answer) -> bool {
 }
 
 impl Trial {
+    /// Takes another slot.
+    fn attach(&mut self, number: u32) -> Result<()> {
+        if let Some(old) = self.slot.take() {
+            old.attached.detach()?;
+        }
+        let (attached, rings) = self.ground.enforce(number, &Tables::default(), RING)?;
+        let before = attached.counters()?;
+        self.slot = Some(Slot {
+            attached,
+            rings,
+            before,
+        });
+        Ok(())
+    }
+
     /// What the kernel says: the outcome and the one event of each access.
-    fn answers(&mut self, slot: u32, set: &RuleSet, accesses: &[Access]) -> Result<Vec<Answer>> {
-        let tables = set.compile()?;
-        let (attached, mut rings) = self.ground.enforce(slot, &tables, RING)?;
+    fn answers(&mut self, set: &RuleSet, accesses: &[Access]) -> Result<Vec<Answer>> {
+        let slot = self.slot.as_mut().context("not attached")?;
+        slot.attached.rearm(&set.compile()?, 0)?;
         let errnos = self.inside.make(accesses)?;
         let mut events: Vec<Option<Event>> = vec![None; accesses.len()];
         let mut trouble = None;
-        rings.drain(usize::MAX, |bytes| {
-            if let Err(error) = place(bytes, self.inside.id(), &mut events) {
+        let first = slot.before.records + 1;
+        slot.rings.drain(usize::MAX, |bytes| {
+            if let Err(error) = place(bytes, self.inside.id(), first, &mut events) {
                 trouble = Some(error);
             }
         });
         if let Some(trouble) = trouble {
             return Err(trouble);
         }
-        let counters = attached.counters()?;
-        attached.detach()?;
+        let counters = slot.attached.counters()?;
+        let before = std::mem::replace(&mut slot.before, counters);
         let denied = errnos.iter().filter(|errno| **errno == EPERM).count();
         ensure!(
-            usize::try_from(counters.records) == Ok(accesses.len())
-                && usize::try_from(counters.denied) == Ok(denied)
+            usize::try_from(counters.records - before.records) == Ok(accesses.len())
+                && usize::try_from(counters.denied - before.denied) == Ok(denied)
                 && counters.dropped_allowed == 0
                 && counters.dropped_denied == 0
                 && counters.processes == 0,
-            "{} accesses, {denied} with EPERM, and the kernel counts {counters:?}",
+            "{} accesses, {denied} with EPERM, and the kernel counts {counters:?} after {before:?}",
             accesses.len()
         );
         errnos
@@ -253,7 +285,7 @@ impl Trial {
     }
 
     /// The rules without those that the disagreement does not need.
-    fn smallest(&mut self, slot: u32, set: &RuleSet, access: &Access) -> Result<RuleSet> {
+    fn smallest(&mut self, set: &RuleSet, access: &Access) -> Result<RuleSet> {
         let mut smallest = set.clone();
         let mut index = 0;
         while index < smallest.rules().len() {
@@ -264,7 +296,7 @@ impl Trial {
             {
                 fewer.push(rule.subject.clone(), rule.text.clone(), None);
             }
-            let answers = self.answers(slot, &fewer, std::slice::from_ref(access))?;
+            let answers = self.answers(&fewer, std::slice::from_ref(access))?;
             let expected = self.expected(&fewer, access);
             if answers.iter().all(|answer| agrees(&expected, answer)) {
                 index += 1;
@@ -293,8 +325,8 @@ fn wanted(access: &Access) -> u16 {
     }
 }
 
-/// Puts an event where its sequence number belongs.
-fn place(bytes: &[u8], process: u32, events: &mut [Option<Event>]) -> Result<()> {
+/// Puts an event, of which the first has the number `first`, where its sequence number belongs.
+fn place(bytes: &[u8], process: u32, first: u64, events: &mut [Option<Event>]) -> Result<()> {
     let event = decode::decode(bytes)?;
     let prefix = event.prefix;
     ensure!(
@@ -302,7 +334,8 @@ fn place(bytes: &[u8], process: u32, events: &mut [Option<Event>]) -> Result<()>
         "an event of {}, not {process}: {event:?}",
         prefix.actor.pid
     );
-    let index = usize::try_from(prefix.actor.sequence)?.checked_sub(1);
+    let index = prefix.actor.sequence.checked_sub(first);
+    let index = index.and_then(|index| usize::try_from(index).ok());
     let place = index.and_then(|index| events.get_mut(index));
     let place = place.with_context(|| format!("one event too many: {event:?}"))?;
     ensure!(

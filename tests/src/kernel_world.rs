@@ -1,5 +1,6 @@
 //! A random tree of files, with the names and lengths at which path handling breaks.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -47,6 +48,7 @@ pub struct World {
     pub files: Vec<Vec<u8>>,
     /// A folder with a path so long that some files below it have paths that are too long.
     pub deep: Vec<u8>,
+    names: HashSet<Vec<u8>>,
     _folder: Folder,
 }
 
@@ -59,6 +61,7 @@ impl World {
             folders: vec![top.clone()],
             files: Vec::new(),
             deep: Vec::new(),
+            names: HashSet::new(),
             _folder: folder,
         };
         for _ in 0..200 {
@@ -103,7 +106,7 @@ impl World {
 
     fn folder(&mut self, parent: &[u8], name: &[u8]) -> Result<Vec<u8>> {
         let path = [parent, b"/", name].concat();
-        if path.len() < LONGEST && !self.folders.contains(&path) && !self.files.contains(&path) {
+        if path.len() < LONGEST && self.names.insert(path.clone()) {
             fs::create_dir(OsStr::from_bytes(&path))?;
             self.folders.push(path.clone());
         }
@@ -112,7 +115,7 @@ impl World {
 
     fn file(&mut self, parent: &[u8], name: &[u8]) -> Result<()> {
         let path = [parent, b"/", name].concat();
-        if self.folders.contains(&path) || self.files.contains(&path) {
+        if !self.names.insert(path.clone()) {
             return Ok(());
         }
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;

@@ -227,6 +227,13 @@ impl Attached {
             .enforce(self.slot, self.cgroup_id, flags, self.has_names)
     }
 
+    /// Puts other rules in force, with these flags. Meanwhile everything is denied.
+    pub fn rearm(&mut self, tables: &Tables, flags: u32) -> Result<(), KernelError> {
+        self.maps.refill(self.slot, tables)?;
+        self.has_names = !tables.names.is_empty();
+        self.arm(flags)
+    }
+
     /// What the programs have counted.
     pub fn counters(&self) -> Result<SlotCounters, KernelError> {
         self.maps.counters(self.slot)

@@ -98,18 +98,7 @@ impl Maps {
 
     /// Makes a slot as if it had never been used: nothing in it allows, nothing records.
     pub(super) fn clear(&mut self, slot: u32) -> Result<(), KernelError> {
-        self.set_config(slot, SlotConfig::default())?;
-        let stale: Vec<NameKey> = self
-            .names
-            .keys()
-            .filter_map(Result::ok)
-            .filter(|key| key.starts_with(&slot.to_ne_bytes()))
-            .collect();
-        for key in stale {
-            self.names
-                .remove(&key)
-                .map_err(KernelError::map("clean", MAP_NAME_RULES))?;
-        }
+        self.disarm(slot)?;
         let traced: Vec<u64> = self
             .traced
             .iter()
@@ -122,6 +111,29 @@ impl Maps {
         self.counters
             .set(slot, [0; size_of::<SlotCounters>()], 0)
             .map_err(KernelError::map("reset", MAP_COUNTERS))
+    }
+
+    /// Gives a slot other rules. Until [`enforce`](Self::enforce), nothing in it allows.
+    pub(super) fn refill(&mut self, slot: u32, tables: &Tables) -> Result<(), KernelError> {
+        self.disarm(slot)?;
+        self.fill(slot, tables)
+    }
+
+    /// Lets nothing in a slot allow, and forgets its names, which share a map with all others.
+    fn disarm(&mut self, slot: u32) -> Result<(), KernelError> {
+        self.set_config(slot, SlotConfig::default())?;
+        let stale: Vec<NameKey> = self
+            .names
+            .keys()
+            .filter_map(Result::ok)
+            .filter(|key| key.starts_with(&slot.to_ne_bytes()))
+            .collect();
+        for key in stale {
+            self.names
+                .remove(&key)
+                .map_err(KernelError::map("clean", MAP_NAME_RULES))?;
+        }
+        Ok(())
     }
 
     /// Writes the rules of a slot into maps of its own.
