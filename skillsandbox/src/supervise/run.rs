@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     error::RunError,
     names::Addresses,
-    output::{Passed, Pump},
+    output::{Budget, Passed, Pump},
     plan::{self, Plan, Request},
     recorder::{About, Recorder},
     sandbox::{Sandbox, Tier, Wanted},
@@ -353,12 +353,16 @@ impl Life<'_> {
             liveness,
         } = running;
         let limit = self.request.manifest.resources.max_output_bytes;
+        let budget = Budget::new(limit);
         let mut pumps = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            pumps.push(("standard output", Pump::start(stdout, io::stdout(), limit)?));
+            pumps.push((
+                "standard output",
+                Pump::start(stdout, io::stdout(), budget.clone())?,
+            ));
         }
         if let Some(stderr) = child.stderr.take() {
-            pumps.push(("standard error", Pump::start(stderr, io::stderr(), limit)?));
+            pumps.push(("standard error", Pump::start(stderr, io::stderr(), budget)?));
         }
         let (tell, ended) = oneshot::channel();
         std::thread::Builder::new()
