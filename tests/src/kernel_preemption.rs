@@ -47,8 +47,16 @@ fn goals(top: &[u8], thread: usize) -> Vec<Goal> {
     let first = u16::try_from(3 * thread).unwrap_or(u16::MAX) + 1;
     let allowed = ("allowed", "file", Decision::allow(first));
     let kinds = [
-        ("denied", "file", Decision::deny(Reason::DenyRule, first + 1)),
-        ("allowed", "secret", Decision::deny(Reason::DenyRule, first + 2)),
+        (
+            "denied",
+            "file",
+            Decision::deny(Reason::DenyRule, first + 1),
+        ),
+        (
+            "allowed",
+            "secret",
+            Decision::deny(Reason::DenyRule, first + 2),
+        ),
         ("unnamed", "file", Decision::deny(Reason::NoRule, 0)),
     ];
     let mut goals = Vec::new();
@@ -78,7 +86,11 @@ fn rules(top: &[u8]) -> RuleSet {
     let mut set = RuleSet::default();
     for tag in (0..THREADS).map(tag) {
         let below = |name: &[u8]| [top, b"/", tag.as_bytes(), b"/", name].concat();
-        set.push(Subject::Path(below(b"allowed"), Grant::READ), "allowed", None);
+        set.push(
+            Subject::Path(below(b"allowed"), Grant::READ),
+            "allowed",
+            None,
+        );
         set.push(Subject::Path(below(b"denied"), Grant::Deny), "denied", None);
         let secret = format!("secret-{tag}").into_bytes();
         set.push(Subject::Name(secret), "secret", None);
@@ -113,7 +125,9 @@ pub fn inside(top: &str, opens: usize) -> Result<()> {
         io::stdin().lock().read_line(&mut String::new())?;
         barrier.wait();
         let faults = threads.into_iter().map(thread::ScopedJoinHandle::join);
-        Ok(faults.flat_map(|faults| faults.expect("no panic")).collect())
+        Ok(faults
+            .flat_map(|faults| faults.expect("no panic"))
+            .collect())
     })?;
     for fault in faults {
         writeln!(out, "{fault}")?;
@@ -130,7 +144,14 @@ fn open(goals: &[Goal], times: usize, sleeps: bool) -> Vec<String> {
         .map(|goal| {
             let path = CString::new(goal.path.as_slice()).expect("a path without NUL");
             let denied = goal.decision.verdict == Verdict::Deny;
-            (path, if denied { Errno::PERM.raw_os_error() } else { 0 })
+            (
+                path,
+                if denied {
+                    Errno::PERM.raw_os_error()
+                } else {
+                    0
+                },
+            )
         })
         .collect();
     let mut faults = Vec::new();
@@ -159,7 +180,9 @@ struct Seen {
 pub fn open_as_fast_as_can_be(opens: usize) -> Result<()> {
     let cmdline = fs::read_to_string("/proc/cmdline")?;
     ensure!(
-        cmdline.split_whitespace().any(|word| word == "preempt=full")
+        cmdline
+            .split_whitespace()
+            .any(|word| word == "preempt=full")
             && thread::available_parallelism()?.get() == 1,
         "this needs a kernel with preempt=full and one processor, as `cargo xtask test` starts it; \
          this one has {} and {cmdline}",
@@ -170,7 +193,9 @@ pub fn open_as_fast_as_can_be(opens: usize) -> Result<()> {
     let ground = Ground::new("preemption")?;
     ground.decides_on_files()?;
     let folder = Folder::new("preemption")?;
-    let goals: Vec<Vec<Goal>> = (0..THREADS).map(|thread| goals(&folder.0, thread)).collect();
+    let goals: Vec<Vec<Goal>> = (0..THREADS)
+        .map(|thread| goals(&folder.0, thread))
+        .collect();
     for goal in goals.iter().flatten() {
         let parent = goal.path.rsplitn(2, |byte| *byte == b'/').last();
         fs::create_dir_all(OsStr::from_bytes(parent.unwrap_or_default()))?;
@@ -245,7 +270,11 @@ pub fn open_as_fast_as_can_be(opens: usize) -> Result<()> {
         seen.faults.len(),
         seen.without_scratch
     );
-    for fault in outcomes.iter().take(SHOWN).chain(seen.faults.iter().take(SHOWN)) {
+    for fault in outcomes
+        .iter()
+        .take(SHOWN)
+        .chain(seen.faults.iter().take(SHOWN))
+    {
         println!("  {fault}");
     }
     ensure!(status.success(), "the process with the threads: {status}");

@@ -187,7 +187,7 @@ pub struct Resources {
     pub cpu_shares: u64,
     /// Wall-clock time, in seconds: [`MAX_RUNTIME_SECONDS`](super::MAX_RUNTIME_SECONDS).
     pub max_runtime_seconds: u64,
-    /// Standard output, and as much again of standard error, in bytes: [`MAX_OUTPUT_BYTES`](super::MAX_OUTPUT_BYTES).
+    /// Standard output and error together, in bytes: [`MAX_OUTPUT_BYTES`](super::MAX_OUTPUT_BYTES).
     pub max_output_bytes: u64,
     /// Processes and threads at a time: [`MAX_PROCESSES`](super::MAX_PROCESSES).
     pub max_processes: u64,

@@ -11,7 +11,7 @@ use super::{
     error::RunError,
     files::Files,
     names::Addresses,
-    output::{Passed, Pump},
+    output::{Budget, Passed, Pump},
     plan::{self, Plan, Request},
     recorder::{About, Recorder},
     run::{Options, Outcome},
@@ -178,14 +178,17 @@ impl Life<'_> {
         let limit = self.request.manifest.resources.max_output_bytes;
         if let Some(stdin) = child.stdin.take() {
             // Ends with our own standard input, or with this process.
-            let _passing = Pump::start(io::stdin(), stdin, u64::MAX)?;
+            let _passing = Pump::start(io::stdin(), stdin, Budget::new(u64::MAX))?;
         }
+        let budget = Budget::new(limit);
         let mut pumps = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            pumps.push(("standard output", Pump::start(stdout, io::stdout(), limit)?));
+            let pump = Pump::start(stdout, io::stdout(), budget.clone())?;
+            pumps.push(("standard output", pump));
         }
         if let Some(stderr) = child.stderr.take() {
-            pumps.push(("standard error", Pump::start(stderr, io::stderr(), limit)?));
+            let pump = Pump::start(stderr, io::stderr(), budget)?;
+            pumps.push(("standard error", pump));
         }
         let (tell, ended) = oneshot::channel();
         std::thread::Builder::new()

@@ -47,6 +47,9 @@ pub(super) struct Place {
 impl Registry {
     /// Waits until nobody else holds it.
     pub(super) fn lock() -> Result<Self, RunError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(RunError::Kernel(KernelError::NotRoot));
+        }
         let folder = PathBuf::from(RUN);
         make_folder(&folder)?;
         let lock = open_lock(&folder)?;

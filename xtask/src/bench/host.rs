@@ -254,7 +254,7 @@ fn table(operation: Operation, count: u64, columns: &[Column]) -> Table {
         let unbalanced = measured.iter().filter(|one| !one.balanced).count();
         let mut recorded = share(range(&shares).0);
         if unbalanced > 0 {
-            recorded.push_str(&format!(", accounts wrong in {unbalanced} rounds"));
+            recorded = format!("{recorded}, accounts wrong in {unbalanced} rounds");
         }
         table.row(vec![
             way.name(),
