@@ -28,7 +28,7 @@ COLLECTOR = ("127.0.0.1", 18666)
 COLLECTOR_DNS = ("127.0.0.1", 18053)
 # The home of the demo's made-up victim: the caller's, and where the demo puts it, for when the
 # caller's is out of sight.
-VICTIM_HOMES = [Path("~").expanduser(), Path("/tmp/skillsandbox-demo/home")]
+VICTIM_HOMES = [Path("~").expanduser(), Path("/var/tmp/skillsandbox-demo/home")]
 CREDENTIAL_FILES = [".aws/credentials", ".ssh/id_ed25519", ".netrc"]
 CREDENTIAL_WORDS = ("KEY", "SECRET", "TOKEN", "PASSWORD")
 

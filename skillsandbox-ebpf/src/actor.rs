@@ -1,11 +1,8 @@
 //! The fixed part of every event.
 
-use aya_ebpf::helpers::{
-    bpf_probe_read_kernel,
-    generated::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
-        bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
-    },
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf,
+    bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
 };
 use skillsandbox_common::{
     header::{COMM_LEN, EVENT_VERSION, EventPrefix, Kind},
@@ -47,11 +44,16 @@ pub unsafe fn fill(prefix: *mut EventPrefix, kind: Kind, decision: Decision, len
 /// Process id of the current task's parent, or 0 when the kernel does not say.
 #[inline(always)]
 fn parent() -> u32 {
-    // SAFETY: both reads go through a helper that answers an error for a bad address.
+    // SAFETY: the verifier knows the task's type and lets a load through a bad pointer read 0.
     unsafe {
-        let task = bpf_get_current_task() as *const u8;
-        bpf_probe_read_kernel(task.add(offsets::task_real_parent()).cast::<*const u8>())
-            .and_then(|parent| bpf_probe_read_kernel(parent.add(offsets::task_tgid()).cast()))
-            .unwrap_or(0)
+        let task = bpf_get_current_task_btf().cast_const().cast::<u8>();
+        let parent = task
+            .add(offsets::task_real_parent())
+            .cast::<*const u8>()
+            .read_volatile();
+        parent
+            .add(offsets::task_tgid())
+            .cast::<u32>()
+            .read_volatile()
     }
 }

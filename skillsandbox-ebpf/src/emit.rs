@@ -79,6 +79,18 @@ pub unsafe fn fact(slot: u32, event: *mut EventPrefix, length: u64) {
     }
 }
 
+/// Counts an access that was seen and for whose record there was no memory.
+#[inline(always)]
+pub fn missed(slot: u32) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: `counters` is a map value.
+        unsafe {
+            add(&raw mut (*counters).records);
+            add(&raw mut (*counters).dropped_allowed);
+        }
+    }
+}
+
 /// Puts an event on the ring of allowed accesses. The reader looks at its rings on a timer; it
 /// is woken only when this one is half full, because a wake-up costs more than the event.
 #[inline(always)]

@@ -48,8 +48,12 @@ pub type File = *const u8;
 #[inline(always)]
 pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
     let slot = slot::attached();
+    let slot_flags = slot::flags(slot);
     // SAFETY: the caller vouches for `file`.
-    if matches!(kind, Kind::Open) && unsafe { is_layer_of_another(file) } {
+    if slot_flags != slot::NO_POLICY
+        && matches!(kind, Kind::Open)
+        && unsafe { is_layer_of_another(file) }
+    {
         return Verdict::Allow;
     }
     let Some(scratch) = scratch::current() else {
@@ -74,7 +78,6 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
             PATH_MAX as u32,
         );
 
-        let slot_flags = slot::flags(slot);
         let (decision, path_bytes) = if length <= 0 || length > PATH_MAX as i64 {
             let reason = if length == -ENAMETOOLONG {
                 Reason::PathTooLong

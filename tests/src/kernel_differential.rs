@@ -378,9 +378,10 @@ fn place(bytes: &[u8], process: u32, first: u64, events: &mut [Option<Event>]) -
 /// Makes every address one of this namespace's own, so that nothing that is sent leaves it.
 fn own_network() -> Result<()> {
     let here = fs::read_link("/proc/self/ns/net")?;
-    let parent = format!("/proc/{}/ns/net", rustix::process::getppid().map_or(1, |pid| {
-        pid.as_raw_nonzero().get()
-    }));
+    let parent = format!(
+        "/proc/{}/ns/net",
+        rustix::process::getppid().map_or(1, |pid| { pid.as_raw_nonzero().get() })
+    );
     ensure!(
         here != fs::read_link(parent)?,
         "this sends to random addresses: start it in a network namespace of its own"

@@ -21,7 +21,9 @@ impl Rng {
     pub fn seed() -> u64 {
         let asked = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |since| u64::from(since.subsec_nanos()) ^ since.as_secs() << 20);
+        let now = now.map_or(0, |since| {
+            u64::from(since.subsec_nanos()) ^ since.as_secs() << 20
+        });
         asked.unwrap_or(now)
     }
 

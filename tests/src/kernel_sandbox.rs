@@ -72,9 +72,9 @@ impl Ground {
         ring_bytes: u32,
     ) -> Result<(Attached, Rings)> {
         let target = Target::new(self.cgroup.folder(), self.cgroup.inode()?);
-        let (mut attached, rings) =
-            self.objects
-                .attach(&self.id, slot, &target, tables, ring_bytes)?;
+        let (mut attached, rings) = self
+            .objects
+            .attach(&self.id, slot, &target, tables, ring_bytes)?;
         attached.arm(0)?;
         Ok((attached, rings))
     }

@@ -18,8 +18,25 @@ const NAME_MAX: usize = 255;
 pub const LONGEST: usize = 4095;
 /// The names that most components have, so that paths share their starts.
 const NAMES: &[&[u8]] = &[
-    b"a", b"aa", b"ab", b"abc", b"b", b"A", b"a b", b"...", b".a", b"a\n", b"-", b"a\\", b"\xff",
-    b"\xff\xfe", b"\x01", "é".as_bytes(), b"pipe:[1]", b"**", b"a (deleted)",
+    b"a",
+    b"aa",
+    b"ab",
+    b"abc",
+    b"b",
+    b"A",
+    b"a b",
+    b"...",
+    b".a",
+    b"a\n",
+    b"-",
+    b"a\\",
+    b"\xff",
+    b"\xff\xfe",
+    b"\x01",
+    "é".as_bytes(),
+    b"pipe:[1]",
+    b"**",
+    b"a (deleted)",
 ];
 
 /// The tree.

@@ -1,5 +1,11 @@
 //! Shared helpers of the behaviour tests.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a helper of tests fails by panicking"
+)]
 
+pub mod attempts;
+pub mod host;
 pub mod kernel_access;
 pub mod kernel_differential;
 pub mod kernel_helper;
@@ -8,3 +14,6 @@ pub mod kernel_rng;
 pub mod kernel_rules;
 pub mod kernel_sandbox;
 pub mod kernel_world;
+pub mod manifest;
+pub mod sandbox;
+pub mod scene;

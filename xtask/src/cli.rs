@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{build, lint, setup, suite, test, vm};
+use crate::{bench, build, demo, lint, setup, suite, test, vm};
 
 /// The project's own tasks.
 #[derive(Parser)]
@@ -21,8 +21,12 @@ enum Task {
     Setup,
     /// Build everything
     Build(build::Options),
+    /// Show a skill that steals, alone and under SkillSandbox, here and in a virtual machine
+    Demo(demo::Options),
     /// Run all tests, on this host and under each kernel
     Test(test::Options),
+    /// Measure, against peers and by instruction count, and write BENCHMARKS.md
+    Bench(bench::Options),
     /// Check the format, the lints and the dependencies
     Lint,
     /// Run test programs here; `test` does so here and in virtual machines
@@ -38,7 +42,9 @@ impl Cli {
         match self.task {
             Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
             Task::Build(options) => build::run(&options).map(|()| ExitCode::SUCCESS),
+            Task::Demo(options) => demo::run(&options),
             Task::Test(options) => test::run(&options),
+            Task::Bench(options) => bench::run(options).map(|()| ExitCode::SUCCESS),
             Task::Lint => lint::run().map(|()| ExitCode::SUCCESS),
             Task::Suite(options) => suite::run(&options),
             Task::Vm(options) => vm::command::run(options),

@@ -1,8 +1,10 @@
 //! The project's own tasks. `cargo xtask --help` lists them.
 
 mod apt;
+mod bench;
 mod build;
 mod cli;
+mod demo;
 mod linker;
 mod lint;
 mod packages;

@@ -17,8 +17,12 @@ pub(crate) enum Need {
     Build,
     /// Starting virtual machines.
     Vm,
+    /// The demo, on the host and in its machine.
+    Demo,
     /// The behaviour tests, on the host and, through its file system, in the machines.
     Test,
+    /// Measuring, against peers.
+    Bench,
 }
 
 /// Each package, what needs it, and why.
@@ -56,9 +60,10 @@ const PACKAGES: &[(&str, Need, &str)] = &[
     ),
     (
         "python3",
-        Need::Test,
+        Need::Demo,
         "the example skills are written in it",
     ),
+    ("curl", Need::Demo, "the stealer's way around Python"),
     (
         "iptables",
         Need::Test,
@@ -74,6 +79,14 @@ const PACKAGES: &[(&str, Need, &str)] = &[
         "bpftrace",
         Need::Test,
         "an independent witness of what the kernel did",
+    ),
+    ("strace", Need::Bench, "a peer"),
+    ("bpftrace", Need::Bench, "a peer"),
+    ("bubblewrap", Need::Bench, "a peer"),
+    (
+        "bpftool",
+        Need::Bench,
+        "what the kernel says that each eBPF program took",
     ),
 ];
 

@@ -19,7 +19,7 @@ type Part = (&'static str, fn() -> Result<Outcome>);
 
 const PARTS: &[Part] = &[
     ("packages", || {
-        packages::ensure(&[Need::Build, Need::Vm, Need::Test])
+        packages::ensure(&[Need::Build, Need::Vm, Need::Demo, Need::Test])
     }),
     ("rust-src", rust_src::ensure),
     ("bpf-linker", linker::ensure),

@@ -8,7 +8,10 @@ use aya_ebpf::{
     bindings::pt_regs,
     helpers::{
         bpf_probe_read_kernel,
-        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str},
+        generated::{
+            bpf_get_current_task_btf, bpf_probe_read_kernel_str, bpf_probe_read_user,
+            bpf_probe_read_user_str, bpf_task_pt_regs,
+        },
     },
     macros::raw_tracepoint,
     programs::RawTracePointContext,
@@ -43,11 +46,12 @@ const OPENAT2: u64 = 437;
 /// `sys_exit(struct pt_regs *regs, long ret)`, `include/trace/events/syscalls.h`.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn trace_call(ctx: RawTracePointContext) -> i32 {
-    let regs: *const pt_regs = ctx.arg(0);
-    // SAFETY: the helper answers an error for a bad address.
-    let Ok(number) = (unsafe { bpf_probe_read_kernel(&raw const (*regs).orig_rax) }) else {
-        return 0;
-    };
+    // The tracepoint's own pointer to the registers has no type for the verifier: reading through
+    // it takes a helper, on every system call of the host. This is the same pointer with a type.
+    // SAFETY: the helpers take the current task; the verifier knows the type of what they answer.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
+    // SAFETY: as the verifier knows the type, a load through a bad pointer would read 0.
+    let number = unsafe { (&raw const (*regs).orig_rax).read_volatile() };
     if !matches!(number, OPEN | CREAT | OPENAT | OPENAT2 | EXECVE | EXECVEAT) {
         return 0;
     }
@@ -63,23 +67,19 @@ pub fn trace_call(ctx: RawTracePointContext) -> i32 {
     let Some((slot, scratch)) = traced(wanted) else {
         return 0;
     };
-    // SAFETY: reads go through helpers that check their address.
+    // SAFETY: loads through a pointer that the verifier knows; reads of the task's memory go
+    // through helpers that check their address.
     unsafe {
-        let Ok(regs) = bpf_probe_read_kernel(regs) else {
-            return 0;
-        };
+        let first = (&raw const (*regs).rdi).read_volatile();
+        let second = (&raw const (*regs).rsi).read_volatile();
+        let third = (&raw const (*regs).rdx).read_volatile();
         let (kind, directory, path, flags) = match number {
-            OPEN => (Kind::Open, AT_FDCWD, regs.rdi, regs.rsi as u32),
-            CREAT => (Kind::Open, AT_FDCWD, regs.rdi, O_CREAT_WRONLY_TRUNC),
-            OPENAT => (Kind::Open, regs.rdi as i32, regs.rsi, regs.rdx as u32),
-            OPENAT2 => (
-                Kind::Open,
-                regs.rdi as i32,
-                regs.rsi,
-                open_how_flags(regs.rdx),
-            ),
-            EXECVE => (Kind::Exec, AT_FDCWD, regs.rdi, 0),
-            _ => (Kind::Exec, regs.rdi as i32, regs.rsi, 0),
+            OPEN => (Kind::Open, AT_FDCWD, first, second as u32),
+            CREAT => (Kind::Open, AT_FDCWD, first, O_CREAT_WRONLY_TRUNC),
+            OPENAT => (Kind::Open, first as i32, second, third as u32),
+            OPENAT2 => (Kind::Open, first as i32, second, open_how_flags(third)),
+            EXECVE => (Kind::Exec, AT_FDCWD, first, 0),
+            _ => (Kind::Exec, first as i32, second, 0),
         };
         let buffer = (&raw mut (*scratch).event.path).cast();
         let length = bpf_probe_read_user_str(buffer, PATH_MAX as u32, path as *const _);
@@ -118,7 +118,11 @@ fn traced(wanted: u32) -> Option<(u32, *mut Scratch)> {
     if flags == slot::NO_POLICY || flags & wanted == 0 {
         return None;
     }
-    Some((slot, scratch::current()?))
+    let scratch = scratch::current();
+    if scratch.is_none() {
+        emit::missed(slot);
+    }
+    Some((slot, scratch?))
 }
 
 /// First member of `struct open_how`, `include/uapi/linux/openat2.h`.

@@ -6,6 +6,7 @@
 
 use std::io;
 
+use bytes::BytesMut;
 use skillsandbox_common::{event::PathSource, header::Verdict, slot::SlotCounters};
 use thiserror::Error;
 
@@ -191,7 +192,7 @@ fn learn(
 /// Bytes of events, one after the other, until they are sorted.
 #[derive(Default)]
 struct Batch {
-    bytes: Vec<u8>,
+    bytes: BytesMut,
     ends: Vec<usize>,
 }
 

@@ -33,7 +33,7 @@ const MANIFEST: &[u8] =
 const PERMISSIONS: &[(&str, &[&str])] = &[
     ("network egress, IPv4", &["ebpf connect4", "ebpf sendmsg4"]),
     ("network egress, IPv6", &["ebpf connect6", "ebpf sendmsg6"]),
-    ("listening (TCP)", &["landlock"]),
+    ("listening and accepting (TCP)", &["seccomp", "landlock"]),
     ("files: open", &["ebpf file_open", "mounts", "landlock"]),
     (
         "files: unlink, rename, link, truncate",
@@ -54,6 +54,8 @@ struct Report<'a> {
     /// What would make it the kernel tier.
     remedy: Option<String>,
     kernel: String,
+    /// What a reader of the audit should know of this host.
+    notes: Vec<&'static str>,
     permissions: Vec<Permission<'a>>,
     layers: &'a [Layer],
     /// Whether every record of the trial was accounted for.
@@ -105,6 +107,7 @@ fn report(outcome: &Outcome) -> Report<'_> {
         why,
         remedy: why.map(|_| remedy()),
         kernel: release.trim().to_owned(),
+        notes: notes(&outcome.tier),
         permissions: PERMISSIONS
             .iter()
             .map(|(permission, wanted)| {
@@ -127,10 +130,28 @@ fn report(outcome: &Outcome) -> Report<'_> {
     }
 }
 
+/// The security modules of this kernel in their order, if securityfs is mounted.
+fn security_modules() -> String {
+    let list = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    list.trim().to_owned()
+}
+
+fn notes(tier: &Tier) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    let list = security_modules();
+    let place = |name| list.split(',').position(|module| module == name);
+    if *tier == Tier::Kernel && place("landlock") < place("bpf") && place("landlock").is_some() {
+        notes.push(
+            "landlock stands before bpf in the lsm= list: what it refuses is on no record; put bpf first",
+        );
+    }
+    notes
+}
+
 /// What to change for the kernel tier.
 fn remedy() -> String {
-    let list = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let list = list.trim();
+    let list = security_modules();
+    let list = list.as_str();
     if list.is_empty() {
         "mount securityfs at /sys/kernel/security and look whether its file lsm lists bpf; if not, \
          start the kernel (6.0 or later, CONFIG_BPF_LSM=y) with bpf first in its lsm= list"
@@ -151,6 +172,9 @@ fn show(out: &mut impl Write, report: &Report<'_>) -> io::Result<()> {
     }
     if let Some(remedy) = &report.remedy {
         writeln!(out, "remedy  {remedy}")?;
+    }
+    for note in &report.notes {
+        writeln!(out, "note    {note}")?;
     }
     writeln!(out, "\npermission                              held by")?;
     for permission in &report.permissions {

@@ -10,6 +10,9 @@ pub const MANIFEST: u8 = 120;
 pub const CAPABILITY: u8 = 121;
 /// The sandbox could not be set up or taken down.
 pub const SETUP: u8 = 122;
+/// The skill ran, and its record is not complete: an output could not be written, or the counts
+/// do not add up.
+pub const RECORD: u8 = 123;
 /// The deadline ended the skill, as timeout(1) says it.
 pub const DEADLINE: u8 = 124;
 
@@ -19,6 +22,7 @@ pub const HELP: &str = "Exit codes:
   120  the manifest is refused, or asks for what is not enforced yet
   121  the host lacks what is asked for: root, eBPF, --require kernel
   122  the sandbox could not be set up; the skill did not run
+  123  the skill ran, and its record is not complete: see the errors
   124  max_runtime_seconds ended the skill";
 
 /// The code for an error.
@@ -28,6 +32,7 @@ pub fn code_of(error: &anyhow::Error) -> ExitCode {
         Some(
             RunError::Manifest(_)
             | RunError::NotEnforced { .. }
+            | RunError::NotOfTheHost { .. }
             | RunError::Unresolved { .. }
             | RunError::Network(_)
             | RunError::Compile(_),

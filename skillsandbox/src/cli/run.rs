@@ -93,6 +93,10 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
             "max_runtime_seconds is over: the skill was killed"
         );
     }
+    let recorded = outcome.summary.failed_sinks.is_empty() && outcome.summary.accounting.balanced;
+    if !recorded {
+        return Ok(ExitCode::from(exit::RECORD));
+    }
     Ok(ExitCode::from(outcome.exit_code.unwrap_or(exit::DEADLINE)))
 }
 

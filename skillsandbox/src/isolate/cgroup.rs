@@ -90,10 +90,11 @@ impl Hierarchy {
         Ok(cgroup)
     }
 
-    /// The cgroups that supervisors left behind when they were killed. Each is locked now.
-    pub fn stale(&self) -> Result<Vec<Cgroup>> {
+    /// The cgroups of all sandboxes: those that supervisors left behind, locked now, and the ids
+    /// of those that live.
+    pub fn sandboxes(&self) -> Result<(Vec<Cgroup>, Vec<String>)> {
         let base = self.base()?;
-        let mut stale = Vec::new();
+        let (mut stale, mut alive) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&base.path).step("list the cgroups of sandboxes")? {
             let entry = entry.step("list the cgroups of sandboxes")?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -101,10 +102,12 @@ impl Hierarchy {
                 let cgroup = Cgroup::open(entry.path(), &name)?;
                 if cgroup.lock().is_ok() {
                     stale.push(cgroup);
+                } else {
+                    alive.push(name);
                 }
             }
         }
-        Ok(stale)
+        Ok((stale, alive))
     }
 
     /// The folder of all sandboxes, locked: no one else creates or looks for one meanwhile.

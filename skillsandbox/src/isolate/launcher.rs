@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, wait, waitpid};
@@ -152,6 +153,8 @@ fn init(
         .step("hide init's memory")?;
     rustix::system::sethostname(launch.hostname.as_bytes()).step("set the host name")?;
     let memory_files = refuse_executable_memory_files();
+    // The caller's would decide on what the skill can read of its own file tree.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let mounts = if launch.has(Layer::Mounts) {
         mounts::enter(launch, descriptors.skill_dir.as_fd())?
     } else {

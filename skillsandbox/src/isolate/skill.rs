@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{Access as Check, AtFlags, CWD, FileType, Mode};
+use rustix::fs::{Access as Check, AtFlags, CWD, FileType};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 use skillsandbox_common::rule::Access;
@@ -92,7 +92,6 @@ pub(super) fn become_skill(
     })?;
     system::reset_signals().step("reset the signals")?;
     system::keep_only_standard_streams().step("close the inherited descriptors")?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
     tell(if launch.has(Layer::Seccomp) {
         let mut layer = filters.install()?;
         if memory_files {

@@ -16,6 +16,7 @@ use skillsandbox_common::{
     slot::SlotCounters,
 };
 
+use super::objects::SANDBOXES;
 use super::{KernelError, Objects, ProgramState, Proof, Rings, bpffs, maps::Maps, prove::Prover};
 use crate::policy::Tables;
 
@@ -139,6 +140,11 @@ impl Objects {
         bpffs::remove_folder(&self.links_of(id)?)
     }
 
+    /// The slots that a cgroup is traced for: those of sandboxes that live.
+    pub fn slots_in_use(&self) -> Result<Vec<u32>, KernelError> {
+        Ok(Maps::open(self)?.traced_slots())
+    }
+
     /// The ids of the sandboxes that have pinned links.
     pub fn linked(&self) -> Result<Vec<String>, KernelError> {
         let folder = self.links_folder()?;
@@ -151,7 +157,7 @@ impl Objects {
     }
 
     fn links_folder(&self) -> Result<PathBuf, KernelError> {
-        let folder = self.root().join("sandboxes");
+        let folder = self.root().join(SANDBOXES);
         bpffs::make_private_folder(&folder)?;
         Ok(folder)
     }

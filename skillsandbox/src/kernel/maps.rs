@@ -75,6 +75,15 @@ impl Maps {
         })
     }
 
+    /// The slots that tracepoints look for.
+    pub(super) fn traced_slots(&self) -> Vec<u32> {
+        self.traced
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(_, slot)| slot)
+            .collect()
+    }
+
     /// Lets tracepoints look for a sandbox at this cgroup no more.
     pub(super) fn forget_cgroup(&mut self, cgroup_id: u64) -> Result<(), KernelError> {
         match self.traced.remove(&cgroup_id) {

@@ -3,6 +3,7 @@
 
 mod attach;
 mod bpffs;
+mod btf;
 mod error;
 mod maps;
 mod objects;

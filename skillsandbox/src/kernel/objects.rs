@@ -20,6 +20,9 @@ use super::{KernelError, bpffs, offsets};
 /// The eBPF object, built from `skillsandbox-ebpf`.
 static ELF: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/skillsandbox.bpf.o"));
 
+/// Folder of the links of every sandbox, below our folder in the BPF file system.
+pub(super) const SANDBOXES: &str = "sandboxes";
+
 /// Whether the kernel took a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProgramState {
@@ -136,7 +139,7 @@ fn load(root: &Path, folder: &Path, reasons: &Path) -> Result<(), KernelError> {
                 }
             }
             // BPF LSM may be refused as a whole: then other layers decide, and say so.
-            Err(error) if matches!(program.hook, Hook::LsmCgroup(_)) => {
+            Err(error) if matches!(program.hook, Hook::LsmCgroup(_)) && is_for_good(&error) => {
                 let reason = innermost(&error).replace(['\n', '\t'], " ");
                 tracing::debug!(program = program.name, %reason, "refused by the kernel");
                 refused.extend([program.name, "\t", &reason, "\n"]);
@@ -149,9 +152,46 @@ fn load(root: &Path, folder: &Path, reasons: &Path) -> Result<(), KernelError> {
             }
         }
     }
+    remove_other_builds(root, reasons)?;
     fs::write(reasons, refused).map_err(KernelError::path("write", reasons))?;
     fs::rename(&staging, folder).map_err(KernelError::path("name the pins", folder))?;
     tracing::debug!(elapsed = ?started.elapsed().unwrap_or_default(), "eBPF objects loaded");
+    Ok(())
+}
+
+/// Removes the objects of other builds, unless a sandbox runs that may be one of theirs.
+fn remove_other_builds(root: &Path, reasons: &Path) -> Result<(), KernelError> {
+    let list = |folder: &Path| -> Result<Vec<PathBuf>, KernelError> {
+        match fs::read_dir(folder) {
+            Ok(entries) => Ok(entries
+                .filter_map(Result::ok)
+                .map(|entry| entry.path())
+                .collect()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(KernelError::path("list", folder)(error)),
+        }
+    };
+    if !list(&root.join(SANDBOXES))?.is_empty() {
+        return Ok(());
+    }
+    for folder in list(root)? {
+        let name = folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.starts_with("objects-") {
+            bpffs::remove_folder(&folder)?;
+        }
+    }
+    for file in list(reasons.parent().unwrap_or(reasons))? {
+        if file
+            .extension()
+            .is_some_and(|extension| extension == "refused")
+        {
+            fs::remove_file(&file).map_err(KernelError::path("remove", &file))?;
+        }
+    }
     Ok(())
 }
 
@@ -188,6 +228,24 @@ fn pin_map(map: &Map, name: &str, path: &Path) -> Result<(), KernelError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Whether a refusal says something of the kernel, and not of this moment.
+fn is_for_good(error: &ProgramError) -> bool {
+    let passing = [
+        libc::ENOMEM,
+        libc::EAGAIN,
+        libc::EINTR,
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::EBUSY,
+    ];
+    match error {
+        ProgramError::LoadError { io_error, .. } => io_error
+            .raw_os_error()
+            .is_none_or(|errno| !passing.contains(&errno)),
+        _ => true,
+    }
 }
 
 /// The verifier's last words, or the system's: the rest of the chain only repeats them.

@@ -1,8 +1,6 @@
 //! Offsets of structure members in the running kernel, read from its BTF.
 
-use btf_rs::{Btf, Type};
-
-use super::KernelError;
+use super::{KernelError, btf::Btf};
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
@@ -31,76 +29,25 @@ const WANTED: &[(&str, &str, &str)] = &[
 
 /// Reads every offset: the name of the global, and bytes from the start of the structure.
 pub(super) fn read() -> Result<Vec<(&'static str, u64)>, KernelError> {
-    let btf = Btf::from_file(VMLINUX).map_err(|error| KernelError::NoBtf {
+    let no_btf = |reason: String| KernelError::NoBtf {
         path: VMLINUX,
-        reason: error.to_string(),
-    })?;
+        reason,
+    };
+    let bytes = std::fs::read(VMLINUX).map_err(|error| no_btf(error.to_string()))?;
+    let btf = Btf::parse(&bytes)
+        .ok_or_else(|| no_btf("it is not in a format that this build knows".to_owned()))?;
     let mut offsets: Vec<(&'static str, u64)> = WANTED
         .iter()
         .map(|(global, structure, members)| {
             let offset =
-                offset_of(&btf, structure, members).ok_or_else(|| KernelError::NoMember {
-                    member: format!("{structure}.{members}"),
-                })?;
+                btf.offset_of(structure, members)
+                    .ok_or_else(|| KernelError::NoMember {
+                        member: format!("{structure}.{members}"),
+                    })?;
             Ok((*global, offset))
         })
         .collect::<Result<_, KernelError>>()?;
-    let found = btf
-        .resolve_types_by_name("backing_file")
-        .unwrap_or_default();
-    let marked = found.is_empty();
+    let marked = !btf.has("backing_file");
     offsets.push(("LAYER_MODE", if marked { FMODE_NOACCOUNT } else { 0 }));
     Ok(offsets)
-}
-
-/// Offset in bytes of `members`, a path through nested structures.
-fn offset_of(btf: &Btf, structure: &str, members: &str) -> Option<u64> {
-    let mut current = btf
-        .resolve_types_by_name(structure)
-        .ok()?
-        .into_iter()
-        .find(|found| matches!(found, Type::Struct(_)))?;
-    let mut bits = 0;
-    for name in members.split('.') {
-        let (member_bits, member_type) = member(btf, &current, name)?;
-        bits += member_bits;
-        current = member_type;
-    }
-    (bits % 8 == 0).then_some(bits / 8)
-}
-
-/// Offset in bits and type of a member, also one of an unnamed structure or union inside.
-fn member(btf: &Btf, structure: &Type, wanted: &str) -> Option<(u64, Type)> {
-    let (Type::Struct(found) | Type::Union(found)) = structure else {
-        return None;
-    };
-    for member in &found.members {
-        let bits = u64::from(member.bit_offset());
-        let name = btf.resolve_name(member).unwrap_or_default();
-        if name != wanted && !name.is_empty() {
-            continue;
-        }
-        let inner = bare(btf, btf.resolve_chained_type(member).ok()?)?;
-        if name == wanted {
-            return Some((bits, inner));
-        }
-        if let Some((inner_bits, inner_type)) = self::member(btf, &inner, wanted) {
-            return Some((bits + inner_bits, inner_type));
-        }
-    }
-    None
-}
-
-/// A type without its `const`, `volatile` and typedefs.
-fn bare(btf: &Btf, mut current: Type) -> Option<Type> {
-    loop {
-        current = match &current {
-            Type::Const(inner) | Type::Volatile(inner) | Type::Restrict(inner) => {
-                btf.resolve_chained_type(inner).ok()?
-            }
-            Type::Typedef(inner) => btf.resolve_chained_type(inner).ok()?,
-            Type::TypeTag(inner) => btf.resolve_chained_type(inner).ok()?,
-            _ => return Some(current),
-        };
-    }
 }

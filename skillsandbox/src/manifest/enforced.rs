@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::domain::DomainPattern;
+use super::path::DenyPattern;
 use super::schema::{Destination, Manifest, Mode, SystemCallProfile};
 
 /// Something that a manifest asks for and that is not enforced yet.
@@ -30,8 +31,12 @@ const NOT_ENFORCED_YET: &[Feature] = &[
         "names below a domain are not resolved yet",
         wildcard_domains,
     ),
-    ("listening is always denied", listening),
-    ("unix sockets are always denied", unix_sockets),
+    ("listening and accepting are always denied", listening),
+    (
+        "a skill that may write could give the file another name",
+        names_of_what_may_be_renamed,
+    ),
+    ("no unix socket of the host is in the sandbox", unix_sockets),
     ("the only profile is `default`", system_call_profile),
     ("every access is recorded on its own", aggregation),
     ("what is not granted is always denied", audit_mode),
@@ -64,6 +69,23 @@ fn wildcard_domains(manifest: &Manifest) -> Askings {
             (
                 format!("permissions.network.egress[{index}].domain"),
                 entry.line,
+            )
+        })
+        .collect()
+}
+
+fn names_of_what_may_be_renamed(manifest: &Manifest) -> Askings {
+    let filesystem = &manifest.permissions.filesystem;
+    if filesystem.write.is_empty() {
+        return Vec::new();
+    }
+    let patterns = filesystem.deny.iter().enumerate();
+    patterns
+        .filter(|(_, pattern)| matches!(pattern.value, DenyPattern::AnyDepth(_)))
+        .map(|(index, pattern)| {
+            (
+                format!("permissions.filesystem.deny[{index}]"),
+                pattern.line,
             )
         })
         .collect()

@@ -28,16 +28,24 @@ pub enum RunError {
         fields: Vec<NotEnforced>,
     },
     /// A rule cannot be held on this host.
-    #[error("{file}:{line}: {rule} cannot be enforced on this host: {why}")]
+    #[error("{file}{}: {rule} cannot be enforced on this host: {why}", place(*.line))]
     NotHere {
         /// The manifest.
         file: String,
-        /// Line of the rule.
+        /// Line of the rule; 0 when that is not known.
         line: u32,
         /// The rule.
         rule: String,
         /// Why not, and what would help.
         why: String,
+    },
+    /// A rule about something that is not the host's.
+    #[error(
+        "filesystem.deny {path} cannot be held: the sandbox has a file tree of its own there, without the host's file; take the rule out"
+    )]
+    NotOfTheHost {
+        /// The path.
+        path: String,
     },
     /// A declared name has no address.
     #[error("{file}:{line}: cannot resolve {name}: {reason}; check the name and this host's DNS")]
@@ -82,6 +90,12 @@ pub enum RunError {
         /// Why not.
         source: io::Error,
     },
+    /// Killed processes do not go away.
+    #[error("processes in {cgroup} are killed and still there (in uninterruptible sleep?): they stay confined, and the next start removes what is left", cgroup = cgroup.display())]
+    Unkillable {
+        /// The cgroup.
+        cgroup: PathBuf,
+    },
     /// Something of this process failed.
     #[error("cannot {action}: {source}")]
     Process {
@@ -103,6 +117,14 @@ impl RunError {
 
     pub(super) fn process(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Process { action, source }
+    }
+}
+
+fn place(line: u32) -> String {
+    if line == 0 {
+        String::new()
+    } else {
+        format!(":{line}")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{io, os::fd::AsFd, process::Stdio, time::Duration};
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 
@@ -11,7 +11,7 @@ use super::{
     error::RunError,
     files::Files,
     names::Addresses,
-    output::{Passed, Pump},
+    output::{Budget, Passed, Pump},
     plan::{self, Plan, Request},
     recorder::{About, Recorder},
     run::{Options, Outcome},
@@ -33,6 +33,7 @@ use crate::{
         spawn::{Running, Streams, spawn},
     },
     kernel::Rings,
+    manifest::OnOverflow,
 };
 
 /// Why a run is to end.
@@ -62,15 +63,19 @@ impl Life<'_> {
                 reason: reason.clone(),
             });
         }
+        let not_here = |line, rule: &str, why: &str| RunError::NotHere {
+            file: self.request.manifest_file.clone(),
+            line,
+            rule: rule.to_owned(),
+            why: format!("{why} ({reason})"),
+        };
         if let Some(rule) = &self.plan.needs_kernel_tier {
-            return Err(RunError::NotHere {
-                file: self.request.manifest_file.clone(),
-                line: rule.line,
-                rule: rule.value.clone(),
-                why: format!(
-                    "only eBPF can deny a name in every folder ({reason}); name the paths instead"
-                ),
-            });
+            let why = "only eBPF can deny what may appear later; deny a path that exists";
+            return Err(not_here(rule.line, &rule.value, why));
+        }
+        if self.request.manifest.audit.on_overflow == OnOverflow::Deny {
+            let why = "only eBPF can deny an open that finds no room on the ring";
+            return Err(not_here(0, "audit.on_overflow: deny", why));
         }
         tracing::info!(%reason, "fallback tier: mounts, Landlock and seccomp decide on files");
         Ok(())
@@ -83,11 +88,14 @@ impl Life<'_> {
         rings: Rings,
         skill_dir: &impl AsFd,
         files: Files,
+        interruptions: &mut Interruptions,
     ) -> Result<Outcome, RunError> {
         let clock = Clock::capture();
         let launch = self.launch(&addresses);
+        // Never our own descriptor: a socket would keep its own cgroup's rules, a folder would
+        // lead out of the sandbox, a terminal can be written to.
         let stdin = if self.options.stdin {
-            Stdio::inherit()
+            Stdio::piped()
         } else {
             Stdio::null()
         };
@@ -125,7 +133,7 @@ impl Life<'_> {
         recorder.note(Note::Environment(self.environment()));
 
         let cause = match started {
-            Ok(_) => self.wait(running, &recorder).await,
+            Ok(_) => self.wait(running, &recorder, interruptions).await,
             Err(error) => Err(error.into()),
         };
         self.sandbox.kill()?;
@@ -156,19 +164,31 @@ impl Life<'_> {
     }
 
     /// Waits for the skill's end, the deadline, or a signal to us, and ends the sandbox.
-    async fn wait(&self, running: Running, recorder: &Recorder) -> Result<Cause, RunError> {
+    async fn wait(
+        &self,
+        running: Running,
+        recorder: &Recorder,
+        interruptions: &mut Interruptions,
+    ) -> Result<Cause, RunError> {
         let Running {
             mut child,
             mut report,
             liveness,
         } = running;
         let limit = self.request.manifest.resources.max_output_bytes;
+        if let Some(stdin) = child.stdin.take() {
+            // Ends with our own standard input, or with this process.
+            let _passing = Pump::start(io::stdin(), stdin, Budget::new(u64::MAX))?;
+        }
+        let budget = Budget::new(limit);
         let mut pumps = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            pumps.push(("standard output", Pump::start(stdout, io::stdout(), limit)?));
+            let pump = Pump::start(stdout, io::stdout(), budget.clone())?;
+            pumps.push(("standard output", pump));
         }
         if let Some(stderr) = child.stderr.take() {
-            pumps.push(("standard error", Pump::start(stderr, io::stderr(), limit)?));
+            let pump = Pump::start(stderr, io::stderr(), budget)?;
+            pumps.push(("standard error", pump));
         }
         let (tell, ended) = oneshot::channel();
         std::thread::Builder::new()
@@ -190,7 +210,7 @@ impl Life<'_> {
                 recorder.note(Note::Deadline(Deadline { seconds }));
                 Ok(Cause::Deadline)
             }
-            number = interruption() => number.map(Cause::Signal),
+            number = interruptions.next() => Ok(Cause::Signal(number)),
         };
         self.sandbox.kill()?;
         // Init goes too, and with it the namespaces.
@@ -329,17 +349,32 @@ fn layer(report: &LayerReport) -> Layer {
     }
 }
 
-/// The number of the signal that asks us to end.
-async fn interruption() -> Result<i32, RunError> {
-    let listen = |kind| signal(kind).map_err(RunError::process("listen for signals"));
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    let mut quit = listen(SignalKind::quit())?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => libc::SIGINT,
-        _ = terminate.recv() => libc::SIGTERM,
-        _ = hangup.recv() => libc::SIGHUP,
-        _ = quit.recv() => libc::SIGQUIT,
-    })
+/// The signals that ask us to end. Made before anything that would have to be undone: from then
+/// on they wait for us.
+pub(super) struct Interruptions([(Signal, i32); 4]);
+
+impl Interruptions {
+    pub(super) fn listen() -> Result<Self, RunError> {
+        let listen = |kind: SignalKind| {
+            let listening = signal(kind).map_err(RunError::process("listen for signals"))?;
+            Ok::<_, RunError>((listening, kind.as_raw_value()))
+        };
+        Ok(Self([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+            listen(SignalKind::quit())?,
+        ]))
+    }
+
+    /// The number of the first that comes.
+    async fn next(&mut self) -> i32 {
+        let [interrupt, terminate, hangup, quit] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.0.recv() => interrupt.1,
+            _ = terminate.0.recv() => terminate.1,
+            _ = hangup.0.recv() => hangup.1,
+            _ = quit.0.recv() => quit.1,
+        }
+    }
 }

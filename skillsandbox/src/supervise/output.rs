@@ -2,6 +2,10 @@
 
 use std::{
     io::{self, Read, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -9,6 +13,28 @@ use super::error::RunError;
 
 /// A thread that passes one stream on.
 pub(super) struct Pump(JoinHandle<Passed>);
+
+/// The bytes that all streams of a skill may still write together.
+#[derive(Clone, Debug)]
+pub(super) struct Budget(Arc<AtomicU64>);
+
+impl Budget {
+    pub(super) fn new(bytes: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(bytes)))
+    }
+
+    /// Takes `wanted` bytes, or as many as are left.
+    fn take(&self, wanted: usize) -> usize {
+        let mut taken = 0;
+        let _always = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                taken = usize::try_from(left).unwrap_or(usize::MAX).min(wanted);
+                Some(left - taken as u64)
+            });
+        taken
+    }
+}
 
 /// What became of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,15 +46,15 @@ pub(super) struct Passed {
 }
 
 impl Pump {
-    /// Passes `from` on to `to`, at most `limit` bytes.
+    /// Passes `from` on to `to`, as long as there is a budget.
     pub(super) fn start(
         from: impl Read + Send + 'static,
         to: impl Write + Send + 'static,
-        limit: u64,
+        budget: Budget,
     ) -> Result<Self, RunError> {
         thread::Builder::new()
             .name("output".to_owned())
-            .spawn(move || pass(from, to, limit))
+            .spawn(move || pass(from, to, &budget))
             .map(Self)
             .map_err(RunError::process("start a thread for the skill's output"))
     }
@@ -39,7 +65,7 @@ impl Pump {
     }
 }
 
-fn pass(mut from: impl Read, mut to: impl Write, limit: u64) -> Passed {
+fn pass(mut from: impl Read, mut to: impl Write, budget: &Budget) -> Passed {
     let mut passed = Passed::default();
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -49,9 +75,7 @@ fn pass(mut from: impl Read, mut to: impl Write, limit: u64) -> Passed {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => return passed,
         };
-        let room = usize::try_from(limit - passed.bytes)
-            .unwrap_or(usize::MAX)
-            .min(length);
+        let room = budget.take(length);
         let kept = buffer.get(..room).unwrap_or_default();
         // Whoever reads us may be gone; the skill's own pipe stays open all the same.
         let written = to.write_all(kept).and_then(|()| to.flush()).is_ok();
@@ -67,7 +91,7 @@ mod tests {
     #[test]
     fn bytes_over_the_limit_are_dropped_and_counted() {
         let mut out = Vec::new();
-        let passed = pass(&b"a\xffcdef"[..], &mut out, 4);
+        let passed = pass(&b"a\xffcdef"[..], &mut out, &Budget::new(4));
         assert_eq!(out, b"a\xffcd");
         assert_eq!(
             passed,
@@ -76,5 +100,15 @@ mod tests {
                 dropped: 2
             }
         );
+    }
+
+    #[test]
+    fn streams_share_one_limit() {
+        let budget = Budget::new(5);
+        let passed = [b"abc", b"def", b"ghi"].map(|text| {
+            let passed = pass(&text[..], io::sink(), &budget);
+            (passed.bytes, passed.dropped)
+        });
+        assert_eq!(passed, [(3, 0), (2, 1), (0, 3)]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -110,6 +110,16 @@ impl Plan {
     }
 }
 
+/// Whether nobody but root can put another file in the place of this one.
+fn only_root_replaces(path: &Path) -> bool {
+    let mut folders = path.ancestors().skip(1);
+    folders.all(|folder| {
+        folder
+            .symlink_metadata()
+            .is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
+    })
+}
+
 /// The manifest's word for the runtime, as the launcher takes it.
 pub(super) fn launch_runtime(runtime: Runtime) -> LaunchRuntime {
     match runtime {
@@ -202,9 +212,11 @@ impl Paper {
             )?;
         }
         for path in &permissions.filesystem.write {
+            // Reading is a permission of its own.
+            let grant = Grant::Allow(Access::WRITE);
             self.path(
                 path.value.as_path(),
-                Grant::WRITE,
+                grant,
                 "filesystem.write",
                 line_of(path),
             )?;
@@ -221,8 +233,20 @@ impl Paper {
             let line = line_of(pattern);
             match &pattern.value {
                 DenyPattern::Path(path) => {
-                    let real = paths::resolve(path.as_path())?.real;
+                    let paths::Resolved { real, exists, .. } = paths::resolve(path.as_path())?;
                     let text = format!("filesystem.deny {path}");
+                    if self.is_the_sandboxes_own(&real) {
+                        return Err(RunError::NotOfTheHost {
+                            path: path.to_string(),
+                        });
+                    }
+                    if !exists || !only_root_replaces(&real) {
+                        // A mount covers what is there now, not what takes its place.
+                        self.needs_kernel_tier = Some(Spanned {
+                            value: text.clone(),
+                            line: pattern.line,
+                        });
+                    }
                     let bytes = real.as_os_str().as_bytes().to_vec();
                     self.rules
                         .push(Subject::Path(bytes, Grant::Deny), text, line);
@@ -240,6 +264,17 @@ impl Paper {
             }
         }
         Ok(())
+    }
+
+    /// Whether a path is one that the sandbox has for itself: the host's file of that name is
+    /// not in it.
+    fn is_the_sandboxes_own(&self, path: &Path) -> bool {
+        let own = [SKILL, "/proc", "/dev", HOME, "/tmp"];
+        let granted = self
+            .grants
+            .iter()
+            .any(|grant| path.starts_with(&grant.path));
+        !granted && own.iter().any(|folder| path.starts_with(folder))
     }
 
     fn path(

@@ -1,8 +1,8 @@
 //! The sandboxes of this host: ids, slots, and what dead supervisors left behind.
 //!
 //! Each sandbox has a folder in [`RUN`] with a lock that its supervisor holds for as long as it
-//! lives. Whoever gets the lock of another's folder knows that its supervisor is dead, and
-//! cleans up: first everything that runs in its cgroup, then its links, then its folder.
+//! lives, and so has its cgroup. Whoever gets both locks knows that the supervisor is dead, and
+//! cleans up: first everything that runs in the cgroup, then its links, then its folder.
 
 use std::{
     collections::BTreeMap,
@@ -47,6 +47,9 @@ pub(super) struct Place {
 impl Registry {
     /// Waits until nobody else holds it.
     pub(super) fn lock() -> Result<Self, RunError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(RunError::Kernel(KernelError::NotRoot));
+        }
         let folder = PathBuf::from(RUN);
         make_folder(&folder)?;
         let lock = open_lock(&folder)?;
@@ -69,8 +72,10 @@ impl Registry {
         objects: &Objects,
         hierarchy: &Hierarchy,
     ) -> Result<usize, RunError> {
+        // Whoever holds the lock of its cgroup or of its folder lives. Either may be gone: the
+        // folder with the host's temporary files, the cgroup before it was made.
+        let (stale, mut alive) = hierarchy.sandboxes()?;
         let mut dead: BTreeMap<String, Option<u32>> = BTreeMap::new();
-        let mut alive = Vec::new();
         for id in self.ids()? {
             let folder = self.folder.join(&id);
             let lock = open_lock(&folder)?;
@@ -80,29 +85,35 @@ impl Registry {
                 alive.push(id);
             }
         }
-        // What has no folder here: its supervisor died before it made one or after it removed
-        // it, or the folder went with the host's temporary files.
-        let links = objects.linked()?.into_iter();
-        for id in links.filter(|id| !alive.contains(id)) {
+        for id in objects.linked()? {
             dead.entry(id).or_default();
         }
-        for cgroup in hierarchy.stale()? {
-            if !alive.iter().any(|id| id == cgroup.id()) {
-                cgroup.kill()?;
-                cgroup.remove()?;
-                dead.entry(cgroup.id().to_owned()).or_default();
+        for cgroup in stale {
+            // Nothing of a sandbox is taken away while something runs in it.
+            match cgroup.kill().and_then(|()| cgroup.remove()) {
+                Ok(()) => {
+                    dead.entry(cgroup.id().to_owned()).or_default();
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a dead sandbox cannot be removed; it stays confined");
+                    alive.push(cgroup.id().to_owned());
+                }
             }
         }
+        dead.retain(|id, _| !alive.contains(id));
         for (id, slot) in &dead {
             objects.remove_stale(id, *slot)?;
             remove_folder(&self.folder.join(id))?;
+        }
+        if alive.is_empty() {
+            objects.stop_tracing()?;
         }
         Ok(dead.len())
     }
 
     /// Takes a place for a sandbox of this name.
-    pub(super) fn enter(&self, name: &str) -> Result<Place, RunError> {
-        let slot = self.free_slot()?;
+    pub(super) fn enter(&self, name: &str, objects: &Objects) -> Result<Place, RunError> {
+        let slot = self.free_slot(objects)?;
         let id = format!("{}-{:08x}", shortened(name), random()?);
         let folder = self.folder.join(&id);
         DirBuilder::new()
@@ -134,12 +145,13 @@ impl Registry {
         Ok(self.ids()?.iter().all(|id| id == except))
     }
 
-    fn free_slot(&self) -> Result<u32, RunError> {
-        let taken: Vec<u32> = self
-            .ids()?
-            .iter()
-            .filter_map(|id| read_slot(&self.folder.join(id)))
-            .collect();
+    fn free_slot(&self, objects: &Objects) -> Result<u32, RunError> {
+        let mut taken = objects.slots_in_use()?;
+        taken.extend(
+            self.ids()?
+                .iter()
+                .filter_map(|id| read_slot(&self.folder.join(id))),
+        );
         (1..SLOTS)
             .find(|slot| !taken.contains(slot))
             .ok_or(RunError::Kernel(KernelError::NoSlot { slots: SLOTS - 1 }))

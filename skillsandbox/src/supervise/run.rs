@@ -7,7 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use super::{
     error::RunError,
     files::Files,
-    life::Life,
+    life::{Interruptions, Life},
     names::Addresses,
     plan::{Plan, Request},
     sandbox::{Sandbox, Tier, Wanted},
@@ -89,6 +89,7 @@ fn refuse_what_is_not_enforced(request: &Request) -> Result<(), RunError> {
 
 /// Runs a skill to its end.
 pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunError> {
+    let mut interruptions = Interruptions::listen()?;
     refuse_what_is_not_enforced(request)?;
     let addresses = Addresses::resolve(&request.manifest, &request.manifest_file).await?;
     let plan = Plan::make(request, &addresses)?;
@@ -122,7 +123,10 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
         identity,
     };
     let outcome = match life.check_tier() {
-        Ok(()) => life.live(addresses, rings, &skill_dir, files).await,
+        Ok(()) => {
+            life.live(addresses, rings, &skill_dir, files, &mut interruptions)
+                .await
+        }
         Err(error) => Err(error),
     };
     let taken_down = sandbox.take_down();

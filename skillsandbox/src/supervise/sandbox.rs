@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skillsandbox_common::slot::{FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED};
+use skillsandbox_common::{
+    names::Hook,
+    slot::{FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED},
+};
 
 use super::{
     error::RunError,
@@ -43,10 +46,21 @@ impl Tier {
         }
     }
 
+    /// The kernel tier takes a proof of every LSM program: attached is not enough.
     fn of(attached: &Attached) -> Self {
-        match attached.refused().first() {
+        if let Some((program, reason)) = attached.refused().first() {
+            return Self::Fallback(format!("{}: {reason}", program.name));
+        }
+        let mut lsm = attached.attached().iter();
+        let unproved = lsm.find(|(program, proof)| {
+            matches!(program.hook, Hook::LsmCgroup(_)) && *proof != Proof::Denies
+        });
+        match unproved {
             None => Self::Kernel,
-            Some((program, reason)) => Self::Fallback(format!("{}: {reason}", program.name)),
+            Some((program, _)) => Self::Fallback(format!(
+                "{}: it could not be proved to deny, as the access is refused without it too",
+                program.name
+            )),
         }
     }
 }
@@ -85,7 +99,7 @@ impl Sandbox {
         if cleaned > 0 {
             tracing::warn!(cleaned, "removed sandboxes whose supervisor had died");
         }
-        let place = registry.enter(name)?;
+        let place = registry.enter(name, &objects)?;
         match Self::make_in(&objects, &hierarchy, &place, tables, wanted) {
             Ok((cgroup, attached, rings, limits)) => {
                 let tier = Tier::of(&attached);
@@ -204,11 +218,9 @@ impl Sandbox {
         while self.cgroup.is_populated()? {
             self.cgroup.kill()?;
             if started.elapsed() > PATIENCE {
-                tracing::warn!(
-                    cgroup = %self.cgroup.path().display(),
-                    "killed processes are still there; they stay confined"
-                );
-                break;
+                return Err(RunError::Unkillable {
+                    cgroup: self.cgroup.path().to_owned(),
+                });
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -217,12 +229,18 @@ impl Sandbox {
 
     /// Removes everything. The recorder must have given its part back.
     pub(super) fn take_down(self) -> Result<(), RunError> {
+        // While something runs in the cgroup everything stays: it is confined, and the next start
+        // tries again.
         self.kill()?;
         let registry = Registry::lock()?;
-        if let Some(attached) = Arc::into_inner(self.attached) {
-            attached.detach()?;
-        }
         self.cgroup.remove()?;
+        match Arc::into_inner(self.attached) {
+            Some(attached) => attached.detach()?,
+            // A recorder that never ended holds the other part.
+            None => self
+                .objects
+                .remove_stale(&self.place.id, Some(self.place.slot))?,
+        }
         if registry.is_empty_but_for(&self.place.id)? {
             self.objects.stop_tracing()?;
         }

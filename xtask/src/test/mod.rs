@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         });
     }
     reports.push(of_the_parts()?);
-    packages::ensure(&[Need::Test])?;
+    packages::ensure(&[Need::Demo, Need::Test])?;
     let programs = Programs::build()?;
     reports.push(on_the_host(&programs)?);
     if !options.host_only {

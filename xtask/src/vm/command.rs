@@ -36,7 +36,7 @@ pub(crate) struct Options {
         allow_hyphen_values = true
     )]
     append: String,
-    /// Let the guest's clock count instructions, which makes times repeatable
+    /// Let the guest's clock count the instructions of its one processor: times are repeatable
     #[arg(long)]
     icount: bool,
     /// The command and its arguments

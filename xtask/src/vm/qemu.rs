@@ -64,7 +64,9 @@ pub(crate) fn guest(request: &VmRequest, kernel: &Path, folder: &Path, log: &Pat
     } else {
         qemu.args(["-accel", "tcg,thread=multi"]);
     }
-    qemu.args(["-smp", &request.cpus.to_string()]);
+    // A processor that waits for another counts its own waiting, so there can be no other.
+    let cpus = if request.icount { 1 } else { request.cpus };
+    qemu.args(["-smp", &cpus.to_string()]);
     qemu.arg("-kernel").arg(kernel);
     qemu.arg("-initrd").arg(folder.join("initrd"));
     let for_series = match request.series {

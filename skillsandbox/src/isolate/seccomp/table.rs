@@ -81,6 +81,9 @@ const TIOCLINUX: u32 = 0x541c;
 const TIOCCONS: u32 = 0x541d;
 const TIOCSETD: u32 = 0x5423;
 
+/// `include/uapi/linux/in6.h`.
+const IPV6_RTHDR: u32 = 57;
+
 /// Linux 6.8; not in the libc crate yet.
 const STATMOUNT: c_long = 457;
 /// Linux 6.8; not in the libc crate yet.
@@ -240,6 +243,27 @@ pub(super) const DENIALS: &[Denial] = &[
         errno: EPERM,
         calls: &[libc::SYS_personality],
         when: &[&[IsNot(0, 0), IsNot(0, u32::MAX)]],
+    },
+    // Being called. Landlock decides on bind only, and `listen` binds by itself.
+    always(
+        Profile::Permissive,
+        EPERM,
+        &[libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4],
+    ),
+    // Unix sockets of the host by path, through a folder that may be read. A pair of sockets of
+    // one's own is another call.
+    Denial {
+        from: Profile::Permissive,
+        errno: EPERM,
+        calls: &[libc::SYS_socket],
+        when: &[&[Is(0, UNIX)]],
+    },
+    // Routing headers send a packet elsewhere than to the address that was decided on.
+    Denial {
+        from: Profile::Permissive,
+        errno: EPERM,
+        calls: &[libc::SYS_setsockopt],
+        when: &[&[Is(1, libc::IPPROTO_IPV6 as u32), Is(2, IPV6_RTHDR)]],
     },
     // Socket families: raw packets, vsock, Bluetooth, AF_ALG and some forty others.
     Denial {

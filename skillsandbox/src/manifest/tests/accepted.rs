@@ -245,6 +245,7 @@ fn everything_that_is_not_enforced_yet_is_named_with_its_line() {
     let expected = entries(&[
         ("permissions.network.egress[0].domain", 9),
         ("permissions.network.listen[0]", 14),
+        ("permissions.filesystem.deny[1]", 21),
         ("permissions.network.unix[0]", 15),
         ("permissions.syscalls.profile", 30),
         ("audit.aggregate", 40),

@@ -1,0 +1,257 @@
+//! Runs `skillsandbox run`, and reads what it wrote.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use serde_json::Value;
+
+use crate::{
+    attempts::{Attempts, Endings},
+    manifest::Manifest,
+    scene::Scene,
+};
+
+/// The program that is tested.
+#[must_use]
+pub fn skillsandbox() -> Command {
+    Command::new(program("SKILLSANDBOX_BIN"))
+}
+
+/// The program as users have it: it cannot leave out layers.
+#[must_use]
+pub fn plain_skillsandbox() -> Command {
+    Command::new(program("SKILLSANDBOX_PLAIN_BIN"))
+}
+
+fn program(variable: &str) -> OsString {
+    env::var_os(variable)
+        .unwrap_or_else(|| panic!("{variable} is not set: run these tests by `cargo xtask test`"))
+}
+
+/// A run to be made.
+pub struct Run {
+    command: Command,
+    manifest: PathBuf,
+    events: PathBuf,
+    trace: PathBuf,
+    target: Vec<OsString>,
+}
+
+/// A run that ended.
+pub struct Ran {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// What the skill wrote.
+    pub stdout: Vec<u8>,
+    /// What the skill and we wrote.
+    pub stderr: String,
+    /// The records.
+    pub events: Vec<Value>,
+    /// The events as they were written.
+    pub events_text: String,
+    /// The trace, as it was written.
+    pub trace_text: String,
+}
+
+impl Run {
+    /// Runs a command under a manifest.
+    pub fn new<I>(scene: &Scene, manifest: &Manifest, command: I) -> Self
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let manifest_file = scene.path(format!("manifest-{number}.yaml"));
+        let text = serde_json::to_string_pretty(&manifest.0).expect("a manifest is JSON");
+        fs::write(&manifest_file, text).expect("a manifest in the scene");
+        let mut command_line = skillsandbox();
+        command_line
+            .arg("run")
+            .stdin(Stdio::null())
+            .current_dir("/");
+        Self {
+            command: command_line,
+            manifest: manifest_file,
+            events: scene.path(format!("events-{number}.jsonl")),
+            trace: scene.path(format!("trace-{number}.json")),
+            target: command
+                .into_iter()
+                .map(|word| word.as_ref().to_owned())
+                .collect(),
+        }
+    }
+
+    /// Runs the probe.
+    #[must_use]
+    pub fn probe(scene: &Scene, manifest: &Manifest, attempts: &Attempts) -> Self {
+        let probe = scene.probe();
+        let manifest = manifest.clone().read(&probe).exec(&probe);
+        let words = std::iter::once(probe.into_os_string()).chain(attempts.words().iter().cloned());
+        Self::new(scene, &manifest, words)
+    }
+
+    /// Runs a script of the shell, which may execute what is in `/usr`.
+    #[must_use]
+    pub fn shell(scene: &Scene, manifest: &Manifest, script: &str) -> Self {
+        let manifest = manifest.clone().exec("/usr/bin");
+        Self::new(scene, &manifest, ["sh", "-c", script])
+    }
+
+    /// Leaves all layers out but eBPF, which then decides alone.
+    #[must_use]
+    pub fn by_ebpf_alone(self) -> Self {
+        self.option("--require=kernel")
+            .option("--without-layer=mounts,landlock,seccomp")
+    }
+
+    /// Passes an option.
+    #[must_use]
+    pub fn option(mut self, option: impl AsRef<OsStr>) -> Self {
+        self.command.arg(option);
+        self
+    }
+
+    /// The command, to be changed further.
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// Where the records go.
+    #[must_use]
+    pub fn events_file(&self) -> &Path {
+        &self.events
+    }
+
+    /// Starts it.
+    pub fn start(&mut self) -> Child {
+        self.arguments();
+        self.command.spawn().expect("skillsandbox starts")
+    }
+
+    fn arguments(&mut self) {
+        self.command.arg("--manifest").arg(&self.manifest);
+        self.command.arg("--events").arg(&self.events);
+        self.command.arg("--trace-output").arg(&self.trace);
+        self.command.arg("--").args(&self.target);
+    }
+
+    /// Runs it to its end, whatever that is.
+    #[must_use]
+    pub fn end(mut self) -> Ran {
+        self.arguments();
+        let output = self.command.output().expect("skillsandbox starts");
+        self.read(output)
+    }
+
+    /// Reads what a run has written.
+    #[must_use]
+    pub fn read(&self, output: Output) -> Ran {
+        let events_text = fs::read_to_string(&self.events).unwrap_or_default();
+        let events = events_text
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
+            .collect();
+        Ran {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            events,
+            events_text,
+            trace_text: fs::read_to_string(&self.trace).unwrap_or_default(),
+        }
+    }
+}
+
+impl Ran {
+    /// It came to its end with this code.
+    #[track_caller]
+    #[must_use]
+    pub fn with_code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stderr, self.output());
+        self
+    }
+
+    /// What the skill wrote, as text.
+    #[must_use]
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// How the attempts of its probe ended.
+    #[track_caller]
+    #[must_use]
+    pub fn endings(&self, attempts: &Attempts) -> Endings {
+        assert_eq!(self.code, Some(0), "{}\n{}", self.stderr, self.output());
+        attempts.endings(&self.stdout)
+    }
+
+    /// The trace.
+    #[track_caller]
+    #[must_use]
+    pub fn trace(&self) -> Value {
+        serde_json::from_str(&self.trace_text).expect("a trace is JSON")
+    }
+
+    /// Records of a kind.
+    pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        let kind = kind.to_owned();
+        self.events
+            .iter()
+            .filter(move |event| event["kind"] == *kind)
+    }
+
+    /// Denials of opens or executions, as `reason path`, or `rule path` where a rule denied.
+    #[must_use]
+    pub fn denials(&self, kind: &str) -> Vec<String> {
+        self.of_kind(kind)
+            .filter(|event| event["verdict"] == "deny")
+            .map(|event| {
+                let target = match event["path"].as_str() {
+                    Some(path) => path.to_owned(),
+                    None if event["address"].is_string() => format!(
+                        "{} {}/{}",
+                        event["address"].as_str().unwrap_or_default(),
+                        event["port"],
+                        event["protocol"].as_str().unwrap_or_default()
+                    ),
+                    None => "?".to_owned(),
+                };
+                let rule = event["rule"]["text"].as_str();
+                let why = rule.or(event["reason"].as_str()).unwrap_or_default();
+                format!("{why}: {target}")
+            })
+            .collect()
+    }
+
+    /// The denials of a kind are these, in this order.
+    #[track_caller]
+    pub fn denied(&self, kind: &str, expected: &[String]) {
+        assert_eq!(self.denials(kind), expected, "denials of {kind}");
+    }
+}
+
+/// Proves that eBPF alone denies what a manifest does not grant: the attempts go through outside,
+/// are denied under `denying`, and go through again under `granting`.
+#[track_caller]
+#[must_use]
+pub fn ebpf_alone_denies(
+    scene: &Scene,
+    attempts: &Attempts,
+    denying: &Manifest,
+    granting: &Manifest,
+) -> Ran {
+    attempts.outside(scene).all_ok("before, outside");
+    let denied = Run::probe(scene, denying, attempts).by_ebpf_alone().end();
+    denied.endings(attempts).all_denied("in the sandbox");
+    let after = Run::probe(scene, granting, attempts).by_ebpf_alone().end();
+    after.endings(attempts).all_ok("after, granted");
+    denied
+}

@@ -1,0 +1,140 @@
+//! Files without names, files of a name at any depth, and denials inside of grants.
+
+mod kernel_tier {
+    use std::path::Path;
+
+    use skillsandbox_tests::{
+        attempts,
+        manifest::Manifest,
+        sandbox::{Run, ebpf_alone_denies},
+        scene::Scene,
+    };
+
+    #[test]
+    fn a_nameless_file_is_its_folders_and_a_name_in_a_denied_folder_does_not_open_it() {
+        let scene = Scene::new("nameless");
+        let (granted, denied) = (scene.folder("granted"), scene.folder("denied"));
+        let (name, hidden) = (granted.join("named"), denied.join("named"));
+        let attempts = attempts!(
+            ["nameless", denied],
+            ["nameless", granted],
+            ["name-held", name],
+            ["read", name],
+            ["nameless", granted],
+            // Making a name opens nothing. Layers that this test leaves out refuse it.
+            ["name-held", hidden],
+            ["read", hidden],
+            ["unlink", name],
+            ["unlink", hidden],
+        );
+        attempts.outside(&scene).all_ok("before, outside");
+        let one = Manifest::default().both(&granted);
+        let ran = Run::probe(&scene, &one, &attempts).by_ebpf_alone().end();
+        ran.endings(&attempts).are(
+            &["EPERM", "ok", "ok", "ok", "ok", "ok", "EPERM", "ok", "ok"],
+            "in the sandbox",
+        );
+        let denials = ran.denials("open");
+        let told = |index: usize| denials.get(index).map_or("", String::as_str);
+        assert_eq!(denials.len(), 2, "{denials:?}");
+        assert!(
+            told(0).starts_with(&format!("no_rule: {}/#", denied.display())),
+            "{denials:?}"
+        );
+        assert_eq!(told(1), format!("no_rule: {}", hidden.display()));
+        let both = one.both(&denied);
+        let ran = Run::probe(&scene, &both, &attempts).by_ebpf_alone().end();
+        ran.endings(&attempts).all_ok("after, granted");
+    }
+
+    #[test]
+    fn a_name_denied_at_any_depth_is_denied_in_every_granted_folder() {
+        let scene = Scene::new("anydepth");
+        let tree = scene.folder("tree");
+        let key = scene.file("tree/key");
+        let below = scene.file("tree/a/b/c/key");
+        let long = scene.file("tree/keys");
+        let folder = scene.folder("tree/x/key");
+        let inside = scene.file("tree/x/key/inside");
+        let granting = Manifest::default().both(&tree);
+        let denying = granting.clone().deny(Path::new("**/key"));
+        let attempts = attempts!(
+            ["read", key],
+            ["write", key],
+            ["read", below],
+            ["list", folder]
+        );
+        let ran = ebpf_alone_denies(&scene, &attempts, &denying, &granting);
+        let told = |path: &Path| format!("filesystem.deny **/key: {}", path.display());
+        ran.denied(
+            "open",
+            &[told(&key), told(&key), told(&below), told(&folder)],
+        );
+
+        // What the rule does not say: other names, and what lies in a folder of that name.
+        let others = attempts!(["read", long], ["read", inside]);
+        let ran = Run::probe(&scene, &denying, &others).by_ebpf_alone().end();
+        ran.endings(&others).all_ok("other names");
+    }
+
+    #[test]
+    fn denials_inside_of_grants_win_and_end_at_component_boundaries() {
+        let scene = Scene::new("inside");
+        let tree = scene.folder("tree");
+        let denied = scene.folder("tree/no");
+        let again = scene.folder("tree/no/yes");
+        let deep = scene.file("tree/no/yes/file");
+        let file = scene.file("tree/no/file");
+        let single = scene.file("tree/single");
+        let neighbours = [
+            scene.file("tree/nobody"),
+            scene.file("tree/no.txt"),
+            scene.file("tree/singles"),
+        ];
+        let granting = Manifest::default().both(&tree).both(&again);
+        let denying = granting.clone().deny(&denied).deny(&single);
+        let attempts = attempts!(
+            ["list", denied],
+            ["read", file],
+            // A grant inside of a denial grants nothing.
+            ["read", deep],
+            ["write", denied.join("new")],
+            ["read", single],
+            ["write", single],
+        );
+        let ran = ebpf_alone_denies(&scene, &attempts, &denying, &granting);
+        let told = |rule: &Path, path: &Path| {
+            format!("filesystem.deny {}: {}", rule.display(), path.display())
+        };
+        ran.denied(
+            "open",
+            &[
+                told(&denied, &denied),
+                told(&denied, &file),
+                told(&denied, &deep),
+                told(&denied, &denied.join("new")),
+                told(&single, &single),
+                told(&single, &single),
+            ],
+        );
+        let [first, second, third] = &neighbours;
+        let others = attempts!(["read", first], ["write", second], ["read", third]);
+        let ran = Run::probe(&scene, &denying, &others).by_ebpf_alone().end();
+        ran.endings(&others).all_ok("neighbours");
+    }
+
+    #[test]
+    fn reading_and_writing_are_granted_apart() {
+        let scene = Scene::new("apart");
+        let (read, write) = (scene.file("read"), scene.file("write"));
+        let denied = attempts!(["write", read], ["truncating", read], ["read", write]);
+        let granted = attempts!(["read", read], ["write", write]);
+        let apart = Manifest::default().read(&read).write(&write);
+        let both = Manifest::default().both(&read).both(&write);
+        let ran = ebpf_alone_denies(&scene, &denied, &apart, &both);
+        let told = |path: &Path| format!("not_granted: {}", path.display());
+        ran.denied("open", &[told(&read), told(&read), told(&write)]);
+        let ran = Run::probe(&scene, &apart, &granted).by_ebpf_alone().end();
+        ran.endings(&granted).all_ok("what is granted");
+    }
+}

@@ -1,0 +1,135 @@
+//! What an access, and a sandbox, costs: against nothing and against peers in the same run.
+
+mod guest;
+mod host;
+mod page;
+mod sample;
+mod scene;
+mod table;
+mod tracefs;
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use self::host::Programs;
+use self::scene::{Operation, Scene};
+use crate::packages::{self, Need};
+use crate::vm::kernels::Series;
+use crate::{build, paths, process};
+
+/// Operations of one run on the host: enough to fill our ring many times over, and a peer's too.
+const OPENS: u64 = 200_000;
+const CONNECTS: u64 = 100_000;
+
+/// Where to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Start no virtual machines
+    #[arg(long)]
+    host_only: bool,
+    /// Measure in the virtual machines only
+    #[arg(long, conflicts_with = "host_only")]
+    vm_only: bool,
+    /// We are in the virtual machine, and this is the program
+    #[arg(long, hide = true, requires_all = ["layered", "workload"])]
+    inside: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    layered: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    workload: Option<PathBuf>,
+}
+
+/// Measures, prints the tables, and puts them into BENCHMARKS.md.
+pub(crate) fn run(options: Options) -> Result<()> {
+    if let (Some(plain), Some(layered), Some(workload)) =
+        (options.inside, options.layered, options.workload)
+    {
+        return guest::inside(&Programs {
+            plain,
+            layered,
+            workload,
+        });
+    }
+    packages::ensure(&[Need::Bench])?;
+    let programs = programs()?;
+    if !options.vm_only {
+        on_the_host(&programs)?;
+    }
+    if !options.host_only {
+        for (section, series, append) in [
+            ("6.12", Series::V6_12, ""),
+            ("7", Series::V7, ""),
+            ("6.12 without BPF LSM", Series::V6_12, guest::WITHOUT_BPF),
+        ] {
+            let (release, table) = guest::accesses(series, &programs, append)?;
+            let place = format!("Linux {release} under QEMU, one processor. {}", today()?);
+            show(section, &format!("{place}\n\n{table}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds what is measured, as it is released.
+fn programs() -> Result<Programs> {
+    eprintln!("building the programs, optimised…");
+    build::run(&build::Options::release())?;
+    let layers = paths::target().join("test-layers");
+    Ok(Programs {
+        plain: paths::target().join("release/skillsandbox"),
+        layered: build::optimised_skillsandbox(&layers, &["test-layers"])?,
+        workload: paths::target().join("release/workload"),
+    })
+}
+
+fn on_the_host(programs: &Programs) -> Result<()> {
+    let scene = Scene::make(&programs.workload)?;
+    let _tracefs = tracefs::mounted();
+    let mut text = format!("{} Load before: {}.\n", host()?, load()?);
+    for (operation, count) in [
+        (Operation::Open, OPENS),
+        (Operation::Udp, CONNECTS),
+        (Operation::Tcp, CONNECTS),
+    ] {
+        let table = host::accesses(&scene, programs, operation, count)?;
+        write!(text, "\n{table}")?;
+    }
+    write!(text, "\n{}", host::starts(&scene, programs)?)?;
+    write!(text, "\nLoad after: {}.", load()?)?;
+    show("host", &text)
+}
+
+fn show(section: &str, text: &str) -> Result<()> {
+    println!("\n{text}");
+    page::put(section, text)
+}
+
+/// Kernel, processors, tier and date.
+fn host() -> Result<String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let processors = std::thread::available_parallelism()?;
+    Ok(format!(
+        "This host: Linux {}, {processors} processors. {}",
+        release.trim(),
+        today()?
+    ))
+}
+
+/// How many others wanted the processors, over 1, 5 and 15 minutes.
+fn load() -> Result<String> {
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(load.split(' ').take(3).collect::<Vec<_>>().join(", "))
+}
+
+fn today() -> Result<String> {
+    let commit = process::stdout(
+        Command::new("git")
+            .args(["rev-parse", "--short", "HEAD"])
+            .current_dir(paths::project()),
+    )?;
+    let date = process::stdout(Command::new("date").args(["-u", "+%F"]))?;
+    Ok(format!("{}, commit {}.", date.trim(), commit.trim()))
+}
