@@ -36,7 +36,7 @@ pub fn files(rng: &mut Rng, world: &World, set: &mut RuleSet) {
     }
     // Rules about one place meet each other more often than rules about any.
     let focus: Vec<&Vec<u8>> = (0..3).map(|_| *rng.pick(&folders)).collect();
-    for _ in 0..1 + rng.below(30) {
+    for _ in 0..=rng.below(30) {
         let base = match rng.below(4) {
             0 => (*rng.pick(&objects)).clone(),
             1 => (*rng.pick(&folders)).clone(),
