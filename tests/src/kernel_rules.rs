@@ -63,15 +63,22 @@ pub fn files(rng: &mut Rng, world: &World, set: &mut RuleSet) {
                 0 => Subject::Exact(path, grant),
                 1 => Subject::Nameless(start(rng, b"pipe:[123"), grant),
                 2 => {
-                    let object = *rng.pick(&objects);
-                    let last = object.rsplit(|byte| *byte == b'/').next();
-                    let name = last.unwrap_or_default().to_vec();
+                    // Of any file: names are longest where paths are too long for a rule.
+                    let file: &Vec<u8> = rng.pick(&world.files);
+                    let name = last(file).to_vec();
                     Subject::Name(if rng.one_in(3) { near(rng, name) } else { name })
                 }
                 _ => Subject::Path(path, grant),
             },
         );
     }
+}
+
+/// The last component of a path.
+fn last(path: &[u8]) -> &[u8] {
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    path.get(slash.map_or(0, |index| index + 1)..)
+        .unwrap_or_default()
 }
 
 fn push(set: &mut RuleSet, subject: Subject) {
@@ -129,6 +136,14 @@ pub fn opens(rng: &mut Rng, world: &World, set: &RuleSet, count: usize) -> Vec<A
             _ => None,
         })
         .collect();
+    let names: BTreeSet<&[u8]> = set
+        .rules()
+        .iter()
+        .filter_map(|rule| match &rule.subject {
+            Subject::Name(name) => Some(name.as_slice()),
+            _ => None,
+        })
+        .collect();
     let objects: Vec<(&Vec<u8>, bool)> = world
         .files
         .iter()
@@ -139,7 +154,9 @@ pub fn opens(rng: &mut Rng, world: &World, set: &RuleSet, count: usize) -> Vec<A
         .iter()
         .filter(|(path, _)| {
             let mut starts = mentioned.iter();
-            starts.any(|start| path.starts_with(start) && path.len() < start.len() + 300)
+            let is_below =
+                |start: &&[u8]| path.starts_with(start) && path.len() < start.len() + RULE_PATH_MAX;
+            names.contains(last(path)) || starts.any(is_below)
         })
         .copied()
         .collect();
