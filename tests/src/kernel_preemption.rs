@@ -47,8 +47,16 @@ fn goals(top: &[u8], thread: usize) -> Vec<Goal> {
     let first = u16::try_from(3 * thread).unwrap_or(u16::MAX) + 1;
     let allowed = ("allowed", "file", Decision::allow(first));
     let kinds = [
-        ("denied", "file", Decision::deny(Reason::DenyRule, first + 1)),
-        ("allowed", "secret", Decision::deny(Reason::DenyRule, first + 2)),
+        (
+            "denied",
+            "file",
+            Decision::deny(Reason::DenyRule, first + 1),
+        ),
+        (
+            "allowed",
+            "secret",
+            Decision::deny(Reason::DenyRule, first + 2),
+        ),
         ("unnamed", "file", Decision::deny(Reason::NoRule, 0)),
     ];
     let mut goals = Vec::new();
@@ -78,7 +86,11 @@ fn rules(top: &[u8]) -> RuleSet {
     let mut set = RuleSet::default();
     for tag in (0..THREADS).map(tag) {
         let below = |name: &[u8]| [top, b"/", tag.as_bytes(), b"/", name].concat();
-        set.push(Subject::Path(below(b"allowed"), Grant::READ), "allowed", None);
+        set.push(
+            Subject::Path(below(b"allowed"), Grant::READ),
+            "allowed",
+            None,
+        );
         set.push(Subject::Path(below(b"denied"), Grant::Deny), "denied", None);
         let secret = format!("secret-{tag}").into_bytes();
         set.push(Subject::Name(secret), "secret", None);
@@ -117,7 +129,9 @@ pub fn inside(top: &str, opens: usize) -> Result<()> {
         io::stdin().lock().read_line(&mut String::new())?;
         barrier.wait();
         let faults = threads.into_iter().map(thread::ScopedJoinHandle::join);
-        Ok(faults.flat_map(|faults| faults.expect("no panic")).collect())
+        Ok(faults
+            .flat_map(|faults| faults.expect("no panic"))
+            .collect())
     })?;
     for fault in faults {
         writeln!(out, "{fault}")?;
@@ -133,7 +147,11 @@ impl Attempt {
     fn new(goal: Goal) -> Self {
         let denied = goal.decision.verdict == Verdict::Deny;
         let path = CString::new(goal.path).expect("a path without NUL");
-        let errno = if denied { Errno::PERM.raw_os_error() } else { 0 };
+        let errno = if denied {
+            Errno::PERM.raw_os_error()
+        } else {
+            0
+        };
         Self(path, errno)
     }
 }
@@ -167,7 +185,9 @@ struct Seen {
 pub fn open_as_fast_as_can_be(opens: usize) -> Result<()> {
     let cmdline = fs::read_to_string("/proc/cmdline")?;
     ensure!(
-        cmdline.split_whitespace().any(|word| word == "preempt=full")
+        cmdline
+            .split_whitespace()
+            .any(|word| word == "preempt=full")
             && thread::available_parallelism()?.get() == 1,
         "this needs a kernel with preempt=full and one processor, as `cargo xtask test` starts it; \
          this one has {} and {cmdline}",
@@ -178,7 +198,9 @@ pub fn open_as_fast_as_can_be(opens: usize) -> Result<()> {
     let ground = Ground::new("preemption")?;
     ground.decides_on_files()?;
     let folder = Folder::new("preemption")?;
-    let goals: Vec<Vec<Goal>> = (0..THREADS).map(|thread| goals(&folder.0, thread)).collect();
+    let goals: Vec<Vec<Goal>> = (0..THREADS)
+        .map(|thread| goals(&folder.0, thread))
+        .collect();
     for goal in goals.iter().flatten() {
         let parent = goal.path.rsplitn(2, |byte| *byte == b'/').last();
         fs::create_dir_all(OsStr::from_bytes(parent.unwrap_or_default()))?;
@@ -243,7 +265,11 @@ pub fn open_as_fast_as_can_be(opens: usize) -> Result<()> {
         seen.faults.len(),
         seen.without_scratch
     );
-    for fault in outcomes.iter().take(SHOWN).chain(seen.faults.iter().take(SHOWN)) {
+    for fault in outcomes
+        .iter()
+        .take(SHOWN)
+        .chain(seen.faults.iter().take(SHOWN))
+    {
         println!("  {fault}");
     }
     ensure!(status.success(), "the process with the threads: {status}");
@@ -265,12 +291,7 @@ pub fn open_as_fast_as_can_be(opens: usize) -> Result<()> {
 
 impl Seen {
     /// Checks that an event is about a file of the thread that it names, decided as it must be.
-    fn check(
-        &mut self,
-        bytes: &[u8],
-        threads: &HashMap<u32, usize>,
-        goals: &[Vec<Goal>],
-    ) {
+    fn check(&mut self, bytes: &[u8], threads: &HashMap<u32, usize>, goals: &[Vec<Goal>]) {
         self.received += 1;
         if let Err(fault) = self.of(bytes, threads, goals) {
             self.faults.push(fault.to_string());
@@ -295,10 +316,17 @@ impl Seen {
         };
         let shown = || open.path.escape_ascii().to_string();
         let is_it = |goal: &&Goal| goal.path == open.path;
-        let own = goals.get(*thread).and_then(|goals| goals.iter().find(is_it));
+        let own = goals
+            .get(*thread)
+            .and_then(|goals| goals.iter().find(is_it));
         let Some(Goal { decision, .. }) = own else {
-            let owner = goals.iter().position(|goals| goals.iter().any(|goal| is_it(&goal)));
-            anyhow::bail!("thread {thread} has the path of {owner:?}: {} {prefix:?}", shown());
+            let owner = goals
+                .iter()
+                .position(|goals| goals.iter().any(|goal| is_it(&goal)));
+            anyhow::bail!(
+                "thread {thread} has the path of {owner:?}: {} {prefix:?}",
+                shown()
+            );
         };
         ensure!(
             prefix.header.verdict == decision.verdict as u8
