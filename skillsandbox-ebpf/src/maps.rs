@@ -12,7 +12,7 @@ use skillsandbox_common::{
     slot::{SLOTS, SlotConfig, SlotCounters},
 };
 
-use crate::scratch::Scratch;
+use crate::scratch::{SPARES, Scratch};
 
 /// Slot and last component of a path, padded with NUL.
 #[repr(C)]
@@ -59,6 +59,8 @@ pub static DENIALS: ArrayOfMaps<Ring, { SLOTS as usize }> = ArrayOfMaps::new();
 pub static TRACED: HashMap<u64, u32, { SLOTS as usize }> = HashMap::new();
 #[btf_map]
 pub static SCRATCH: TaskStorage<Scratch> = TaskStorage::new();
+#[btf_map]
+pub static SPARE: Array<Scratch, SPARES> = Array::new();
 #[btf_map]
 pub static CGROUP_SLOT: SharedCgroupStorage<u32> = SharedCgroupStorage::new();
 

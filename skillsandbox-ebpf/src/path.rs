@@ -119,7 +119,9 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
         let total = FIXED + (path_bytes & (PATH_MAX as u64 - 1));
         let prefix = &raw mut (*event).prefix;
         actor::fill(prefix, kind, decision, total as u32);
-        emit::access(slot, slot_flags, prefix, total)
+        let verdict = emit::access(slot, slot_flags, prefix, total);
+        scratch::release(scratch);
+        verdict
     }
 }
 

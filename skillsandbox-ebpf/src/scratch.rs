@@ -3,13 +3,15 @@
 //! One per task, not per CPU: programs behind `lsm_cgroup` run with migration off but preemption
 //! on, so another task of the same CPU would overwrite a per-CPU buffer half-way.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aya_ebpf::{
     bindings::BPF_LOCAL_STORAGE_GET_F_CREATE,
     helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
 };
 use skillsandbox_common::{PATH_MAX, event::PathBody, header::EventPrefix};
 
-use crate::maps::{NameKey, SCRATCH};
+use crate::maps::{NameKey, SCRATCH, SPARE};
 
 /// An event about a path in the making, and the key of a name rule.
 #[repr(C)]
@@ -22,6 +24,8 @@ pub struct Scratch {
     /// the kernel opens for execution is the loader (`PT_INTERP`) or the interpreter of a script,
     /// not a program that the task asked for.
     pub interpreter_next: u32,
+    /// How many tasks claim this memory. Always zero in the task's own.
+    claims: u64,
 }
 
 /// The bytes of an `open` or `exec` event.
@@ -36,29 +40,60 @@ pub struct PathEvent {
     pub path: [u8; PATH_MAX],
 }
 
-/// Tries before the memory is given up.
-const ATTEMPTS: usize = 8;
+/// Memory for tasks that cannot get at their own, all tasks of the host together.
+pub const SPARES: usize = 64;
 
-/// The current task's scratch memory.
+/// The current task's scratch memory; give it back with [`release`].
 ///
-/// On Linux 6.1 the helper answers NULL when a task that this CPU preempted is inside it
-/// (`bpf_task_storage_trylock`), so it is asked again. `None` is a denial.
+/// On Linux 6.1 the helper answers NULL while a task that this CPU preempted is inside it
+/// (`bpf_task_storage_trylock`, `kernel/bpf/bpf_task_storage.c`; without the lock for LSM programs
+/// since 6.2). To ask again is no use before that task runs again, so there are spares. `None` is
+/// a denial.
 #[inline(always)]
 pub fn current() -> Option<*mut Scratch> {
-    for _ in 0..ATTEMPTS {
-        // SAFETY: the helper takes the map, the current task, no initial value, and a flag.
-        let scratch = unsafe {
-            bpf_task_storage_get(
-                SCRATCH.as_ptr(),
-                bpf_get_current_task_btf(),
-                core::ptr::null_mut(),
-                u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
-            )
-        }
-        .cast::<Scratch>();
-        if !scratch.is_null() {
-            return Some(scratch);
+    // SAFETY: the helper takes the map, the current task, no initial value, and a flag.
+    let own = unsafe {
+        bpf_task_storage_get(
+            SCRATCH.as_ptr(),
+            bpf_get_current_task_btf(),
+            core::ptr::null_mut(),
+            u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
+        )
+    }
+    .cast::<Scratch>();
+    if own.is_null() { spare() } else { Some(own) }
+}
+
+/// Claims a spare. What an earlier `execve` left in the task's own memory is not in it, so an
+/// interpreter that may be read but not executed is denied: the strict side.
+#[inline(always)]
+fn spare() -> Option<*mut Scratch> {
+    for index in 0..SPARES as u32 {
+        let scratch = SPARE.get_ptr_mut(index)?;
+        // SAFETY: `scratch` is a map value; only whoever claims it first writes more than claims.
+        unsafe {
+            let claims = &raw mut (*scratch).claims;
+            if atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(claims, 1) == 0 {
+                (*scratch).interpreter_next = 0;
+                return Some(scratch);
+            }
+            atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(claims, u64::MAX);
         }
     }
     None
+}
+
+/// Gives memory from [`current`] back.
+///
+/// # Safety
+/// It must not be used after this.
+#[inline(always)]
+pub unsafe fn release(scratch: *mut Scratch) {
+    // SAFETY: `scratch` is a map value; its claims are zero unless `spare` has claimed it.
+    unsafe {
+        let claims = &raw mut (*scratch).claims;
+        if claims.read_volatile() != 0 {
+            atomic_xadd::<u64, u64, { AtomicOrdering::AcqRel }>(claims, u64::MAX);
+        }
+    }
 }

@@ -101,6 +101,7 @@ pub fn trace_exec(ctx: RawTracePointContext) -> i32 {
         let Ok(name) =
             bpf_probe_read_kernel(binprm.add(offsets::binprm_filename()).cast::<*const u8>())
         else {
+            scratch::release(scratch);
             return 0;
         };
         let buffer = (&raw mut (*scratch).event.path).cast();
@@ -176,5 +177,6 @@ unsafe fn record(
         let prefix = &raw mut (*event).prefix;
         actor::fill(prefix, kind, decision, total as u32);
         emit::access(slot, 0, prefix, total);
+        scratch::release(scratch);
     }
 }
