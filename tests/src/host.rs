@@ -45,15 +45,21 @@ impl Traces {
             mounts: mounts.lines().map(str::to_owned).collect(),
             pins: tree(Path::new("/sys/fs/bpf/skillsandbox")),
             run: tree(Path::new("/run/skillsandbox")),
-            temporary: tree(Path::new("/tmp")),
+            temporary: fs::read_dir("/tmp")
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.to_string_lossy().contains(name))
+                .collect(),
             iptables: ["iptables-save", "ip6tables-save"].map(rules).to_vec(),
         }
     }
 
-    /// How many sandboxes have left something.
+    /// Whether a sandbox has left something.
     #[must_use]
-    pub fn sandboxes(&self) -> usize {
-        self.cgroups.len().max(self.pins.len()).max(self.run.len())
+    pub fn has_sandboxes(&self) -> bool {
+        !(self.cgroups.is_empty() && self.pins.is_empty() && self.run.is_empty())
     }
 }
 
