@@ -1,6 +1,7 @@
 //! The kernel and the reference evaluator decide on the same accesses.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::Command;
@@ -57,7 +58,7 @@ struct Event {
     object: Object,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Object {
     Path {
         path: Vec<u8>,
@@ -69,6 +70,22 @@ enum Object {
         protocol: u16,
     },
     Nothing,
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path { path, access } => {
+                write!(f, "{} (access {access:#b})", path.escape_ascii())
+            }
+            Self::Address {
+                address,
+                port,
+                protocol,
+            } => write!(f, "{} {port} {protocol}", Ipv6Addr::from(*address)),
+            Self::Nothing => f.write_str("nothing"),
+        }
+    }
 }
 
 /// Everything that one run needs.
@@ -411,7 +428,7 @@ impl fmt::Display for Shown<'_> {
                 path.len()
             ),
             reach @ Access::Reach { address, .. } => {
-                let address = std::net::Ipv6Addr::from(*address);
+                let address = Ipv6Addr::from(*address);
                 write!(f, "{address}: {reach:?}")
             }
         }

@@ -36,10 +36,15 @@ pub fn files(rng: &mut Rng, world: &World, set: &mut RuleSet) {
     }
     // Rules about one place meet each other more often than rules about any.
     let focus: Vec<&Vec<u8>> = (0..3).map(|_| *rng.pick(&folders)).collect();
-    for _ in 0..1 + rng.below(30) {
-        let base = match rng.below(4) {
-            0 => (*rng.pick(&objects)).clone(),
-            1 => (*rng.pick(&folders)).clone(),
+    for _ in 0..=rng.below(30) {
+        let base = match rng.below(8) {
+            0 => {
+                let (mut edge, _) = rng.pick(&world.edges).clone();
+                edge.truncate(RULE_PATH_MAX);
+                edge
+            }
+            1 | 2 => (*rng.pick(&objects)).clone(),
+            3 => (*rng.pick(&folders)).clone(),
             _ => {
                 let path = *rng.pick(&focus);
                 let slashes: Vec<usize> = (2..path.len())
@@ -138,12 +143,18 @@ pub fn opens(rng: &mut Rng, world: &World, set: &RuleSet, count: usize) -> Vec<A
         })
         .copied()
         .collect();
+    let edges: Vec<(&Vec<u8>, bool)> = world
+        .edges
+        .iter()
+        .map(|(path, is_folder)| (path, *is_folder))
+        .collect();
     (0..count)
         .map(|_| {
-            let from = if about.is_empty() || rng.one_in(3) {
-                &objects
-            } else {
-                &about
+            let from = match rng.below(9) {
+                0 => &edges,
+                1..4 => &objects,
+                _ if about.is_empty() => &objects,
+                _ => &about,
             };
             let (path, is_folder) = *rng.pick(from);
             let in_deep = path.starts_with(&world.deep) && path.len() > world.deep.len() + 1;

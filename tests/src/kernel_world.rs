@@ -46,6 +46,8 @@ pub struct World {
     pub folders: Vec<Vec<u8>>,
     /// Every file.
     pub files: Vec<Vec<u8>>,
+    /// The folders and files whose paths are about as long as the longest rule.
+    pub edges: Vec<(Vec<u8>, bool)>,
     /// A folder with a path so long that some files below it have paths that are too long.
     pub deep: Vec<u8>,
     names: HashSet<Vec<u8>>,
@@ -60,6 +62,7 @@ impl World {
         let mut world = Self {
             folders: vec![top.clone()],
             files: Vec::new(),
+            edges: Vec::new(),
             deep: Vec::new(),
             names: HashSet::new(),
             _folder: folder,
@@ -74,7 +77,13 @@ impl World {
             let fill = vec![b'k'; length.saturating_sub(top.len() + 1)];
             let edge = world.folder(&top, &fill)?;
             world.file(&edge, b"a")?;
-            world.folder(&edge, b"b")?;
+            let below = world.folder(&edge, b"b")?;
+            let fill = vec![b'm'; length.saturating_sub(top.len() + 1)];
+            world.file(&top, &fill)?;
+            let file = [&top, b"/".as_slice(), &fill].concat();
+            let in_edge = [&edge, b"/a".as_slice()].concat();
+            world.edges.extend([(edge, true), (below, true)]);
+            world.edges.extend([(file, false), (in_edge, false)]);
         }
         for folder in world.folders.clone() {
             for _ in 0..=rng.below(3) {

@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// The name of the test's source file: cargo adds a hash.
-fn name(program: &Path) -> String {
+pub(crate) fn name(program: &Path) -> String {
     let stem = program.file_stem().unwrap_or_default().to_string_lossy();
     stem.rsplit_once('-')
         .map_or(stem.as_ref(), |(name, _)| name)

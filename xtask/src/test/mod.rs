@@ -4,6 +4,7 @@ mod programs;
 mod tally;
 
 use std::env;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -14,12 +15,15 @@ use self::tally::Tally;
 use crate::packages::{self, Need};
 use crate::vm::kernels::{ALL, Series};
 use crate::vm::{self, Ending, VmRequest};
-use crate::{build, lint, process};
+use crate::{build, lint, process, suite};
 
 /// Tests that need the BPF security module have this module in their paths …
 const KERNEL_TIER: &str = "kernel_tier";
 /// … and those of what stands in for it have this one.
 const FALLBACK_TIER: &str = "fallback_tier";
+/// The test program whose machine is [`Machine::Preempting`]. The others run faster on two
+/// processors, and find there what one cannot show.
+const PREEMPTION: &str = "preemption";
 /// Emulated processors are slow; a test that hangs is slower.
 const VM_PATIENCE: Duration = Duration::from_mins(30);
 
@@ -37,6 +41,32 @@ struct Report {
     tally: Tally,
     /// Where the tests that were left out are run.
     left_to: &'static str,
+}
+
+/// The kind of machine that a test program runs in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Machine {
+    /// Two processors, which run at the same time.
+    Usual,
+    /// One processor, and a kernel that lets a task be interrupted wherever it can.
+    Preempting,
+}
+
+impl Machine {
+    fn of(test: &str) -> Self {
+        if suite::name(Path::new(test)) == PREEMPTION {
+            Self::Preempting
+        } else {
+            Self::Usual
+        }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Usual => "",
+            Self::Preempting => " on one processor, preempted",
+        }
+    }
 }
 
 /// Runs all tests. The last line is the sum.
@@ -60,7 +90,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     reports.push(on_the_host(&programs)?);
     if !options.host_only {
         for series in ALL {
-            reports.push(under(series, &programs)?);
+            reports.push(under(series, &programs, Machine::Usual)?);
+            reports.push(under(series, &programs, Machine::Preempting)?);
         }
     }
 
@@ -140,16 +171,24 @@ fn on_the_host(programs: &Programs) -> Result<Report> {
     })
 }
 
-fn under(series: Series, programs: &Programs) -> Result<Report> {
-    eprintln!("testing the behaviour under Linux {series}…");
+fn under(series: Series, programs: &Programs, machine: Machine) -> Result<Report> {
+    let kind = machine.kind();
+    eprintln!("testing the behaviour under Linux {series}{kind}…");
+    let is_for_it = |test: &&String| machine == Machine::of(test);
+    let tests: Vec<String> = programs.tests.iter().filter(is_for_it).cloned().collect();
+    let expected = tests.len();
     let xtask = env::current_exe()?.into_os_string().into_string();
     let xtask = xtask.ok().context("the project's path is not UTF-8")?;
     let mut command = vec![xtask];
     command.extend(programs::suite(FALLBACK_TIER));
-    command.extend(programs.tests.iter().cloned());
+    command.extend(tests);
     let mut request = VmRequest::new(series, command);
     request.environment = programs.environment();
     request.timeout = VM_PATIENCE;
+    if machine == Machine::Preempting {
+        request.cpus = 1;
+        "preempt=full".clone_into(&mut request.append);
+    }
 
     let outcome = vm::run(&request)?;
     match outcome.ending {
@@ -159,12 +198,12 @@ fn under(series: Series, programs: &Programs) -> Result<Report> {
         }
         Ending::Died => println!("error: the virtual machine died"),
     }
-    let tally = Tally::of(&outcome.stdout).expect(programs.tests.len());
+    let tally = Tally::of(&outcome.stdout).expect(expected);
     if tally.failed > 0 {
         println!("the kernel's messages: {}", outcome.log.display());
     }
     Ok(Report {
-        place: format!("Linux {}", outcome.release),
+        place: format!("Linux {}{kind}", outcome.release),
         tally,
         left_to: "the host",
     })
