@@ -204,7 +204,7 @@ impl Paper {
         for path in &permissions.filesystem.write {
             self.path(
                 path.value.as_path(),
-                Grant::WRITE,
+                Grant::WRITE_ONLY,
                 "filesystem.write",
                 line_of(path),
             )?;
