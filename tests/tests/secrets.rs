@@ -40,6 +40,29 @@ fn a_file_that_is_not_granted_does_not_exist() {
 }
 
 #[test]
+fn a_file_that_may_be_written_may_not_be_read_and_the_other_way_round() {
+    let scene = Scene::new("oneway");
+    let (read, write) = (scene.file("in/file"), scene.file("out/file"));
+    let denied = attempts!(
+        ["read", write],
+        ["list", scene.path("out")],
+        ["write", read]
+    );
+    let granted = attempts!(["read", read], ["write", write]);
+    denied.outside(&scene).all_ok("before, outside");
+    let apart = Manifest::default()
+        .read(scene.path("in"))
+        .write(scene.path("out"));
+    let ran = Run::probe(&scene, &apart, &denied).end();
+    ran.endings(&denied).none_ok("in the sandbox");
+    let ran = Run::probe(&scene, &apart, &granted).end();
+    ran.endings(&granted).all_ok("what is granted");
+    let both = apart.write(scene.path("in")).read(scene.path("out"));
+    let ran = Run::probe(&scene, &both, &denied).end();
+    ran.endings(&denied).all_ok("after, granted");
+}
+
+#[test]
 fn variables_are_withheld_unless_granted_and_values_are_on_no_record() {
     let scene = Scene::new("variables");
     let run = |manifest: &Manifest| {
