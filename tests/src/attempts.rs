@@ -90,6 +90,13 @@ impl Endings {
         self.all("EPERM", when);
     }
 
+    /// None of them went through, whoever refused.
+    #[track_caller]
+    pub fn none_ok(&self, when: &str) {
+        let through: Vec<_> = self.0.iter().filter(|(_, found)| found == "ok").collect();
+        assert!(through.is_empty(), "{when}: {through:#?}");
+    }
+
     /// All of them ended like this.
     #[track_caller]
     pub fn all(&self, ending: &str, when: &str) {

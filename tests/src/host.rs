@@ -28,10 +28,16 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Looks at the host.
+    /// Looks at the host for everything with `name` in its path; others may be at work beside us.
     #[must_use]
-    pub fn look() -> Self {
+    pub fn look(name: &str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc/self/mounts");
+        let tree = |path: &Path| -> BTreeSet<PathBuf> {
+            let found = tree(path).into_iter();
+            found
+                .filter(|path| path.to_string_lossy().contains(name))
+                .collect()
+        };
         Self {
             cgroups: cgroup_roots(&mounts)
                 .flat_map(|root| tree(&root.join("skillsandbox")))
@@ -39,12 +45,21 @@ impl Traces {
             mounts: mounts.lines().map(str::to_owned).collect(),
             pins: tree(Path::new("/sys/fs/bpf/skillsandbox")),
             run: tree(Path::new("/run/skillsandbox")),
-            temporary: tree(Path::new("/tmp"))
+            temporary: fs::read_dir("/tmp")
                 .into_iter()
-                .filter(|path| path.to_string_lossy().contains("skillsandbox"))
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.to_string_lossy().contains(name))
                 .collect(),
             iptables: ["iptables-save", "ip6tables-save"].map(rules).to_vec(),
         }
+    }
+
+    /// Whether a sandbox has left something.
+    #[must_use]
+    pub fn has_sandboxes(&self) -> bool {
+        !(self.cgroups.is_empty() && self.pins.is_empty() && self.run.is_empty())
     }
 }
 

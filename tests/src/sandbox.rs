@@ -117,6 +117,34 @@ impl Run {
         self
     }
 
+    /// Starts it by another command, to which it is given as arguments.
+    #[must_use]
+    pub fn around(mut self, command: &[&str]) -> Self {
+        let (program, arguments) = command.split_first().expect("a command");
+        let mut around = Command::new(program);
+        around.args(arguments).arg(self.command.get_program());
+        around.args(self.command.get_args());
+        around.stdin(Stdio::null()).current_dir("/");
+        self.command = around;
+        self
+    }
+
+    /// Writes the events (`--events`) or the trace (`--trace-output`) to another file.
+    #[must_use]
+    pub fn writing(mut self, option: &str, file: &Path) -> Self {
+        let place = match option {
+            "--events" => &mut self.events,
+            _ => &mut self.trace,
+        };
+        file.clone_into(place);
+        self
+    }
+
+    /// Keeps what a started run writes, for `wait_with_output`.
+    pub fn pipe_output(&mut self) {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    }
+
     /// The command, to be changed further.
     pub fn command(&mut self) -> &mut Command {
         &mut self.command
@@ -147,6 +175,15 @@ impl Run {
         self.arguments();
         let output = self.command.output().expect("skillsandbox starts");
         self.read(output)
+    }
+
+    /// Runs it to its end and reads no records: its exit code and what it wrote as errors.
+    #[must_use]
+    pub fn code_only(mut self) -> (Option<i32>, String) {
+        self.arguments();
+        let output = self.command.output().expect("skillsandbox starts");
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), words)
     }
 
     /// Reads what a run has written.

@@ -23,13 +23,24 @@ impl Scene {
     /// An empty scene. `name` is for people to read.
     #[must_use]
     pub fn new(name: &str) -> Self {
+        Self::below("/var/tmp", name)
+    }
+
+    /// An empty scene in memory: overlayfs, which virtual machines have elsewhere, gives a nameless
+    /// file that gets a name a file of its own below, and that one none.
+    #[must_use]
+    pub fn in_memory(name: &str) -> Self {
+        Self::below("/run", name)
+    }
+
+    fn below(folder: &str, name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let root = PathBuf::from(format!(
-            "/var/tmp/skillsandbox-{name}-{}-{number}",
+            "{folder}/skillsandbox-{name}-{}-{number}",
             std::process::id()
         ));
-        fs::create_dir(&root).expect("a new folder in /var/tmp");
+        fs::create_dir(&root).expect("a new folder for the scene");
         open_to_all(&root, 0o755);
         Self { root }
     }

@@ -12,7 +12,7 @@ mod kernel_tier {
 
     #[test]
     fn a_nameless_file_is_its_folders_and_a_name_in_a_denied_folder_does_not_open_it() {
-        let scene = Scene::new("nameless");
+        let scene = Scene::in_memory("nameless");
         let (granted, denied) = (scene.folder("granted"), scene.folder("denied"));
         let (name, hidden) = (granted.join("named"), denied.join("named"));
         let attempts = attempts!(

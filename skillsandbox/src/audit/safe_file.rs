@@ -76,7 +76,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Opens the folder of `path`, through no symbolic link. Best done before the skill runs.
+    /// Opens the folder of `path`, through no symbolic link, and looks that the file could be
+    /// written there. Best done before the skill runs.
     pub fn open(path: &Path) -> Result<Self, SafeFileError> {
         let name = path.file_name().ok_or_else(|| SafeFileError::NoName {
             path: path.to_owned(),
@@ -93,11 +94,13 @@ impl Place {
             },
             errno => system(parent, "cannot open the folder", errno),
         })?;
-        Ok(Self {
+        let place = Self {
             folder,
             name: name.to_owned(),
             path: path.to_owned(),
-        })
+        };
+        place.refuse_anything_but_a_file()?;
+        Ok(place)
     }
 
     /// Creates the file itself, which must not exist: for a file that grows while the skill runs.

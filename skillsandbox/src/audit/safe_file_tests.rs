@@ -163,9 +163,10 @@ fn a_growing_file_is_never_one_that_was_there() {
     let place = Place::open(&scratch.path("events.jsonl")).unwrap();
     assert!(place.create_new(None).is_ok());
     assert!(place.create_new(None).is_err());
-    symlink("/dev/null", scratch.path("link")).unwrap();
     let place = Place::open(&scratch.path("link")).unwrap();
+    symlink("/dev/null", scratch.path("link")).unwrap();
     assert!(place.create_new(None).is_err());
+    assert!(Place::open(&scratch.path("link")).is_err());
 }
 
 #[test]

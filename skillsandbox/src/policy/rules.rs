@@ -16,6 +16,8 @@ pub enum Grant {
 impl Grant {
     /// Reading.
     pub const READ: Self = Self::Allow(Access::READ);
+    /// Writing without reading.
+    pub const WRITE_ONLY: Self = Self::Allow(Access::WRITE);
     /// Reading and writing.
     pub const WRITE: Self = Self::Allow(Access::READ | Access::WRITE);
     /// Reading and executing.

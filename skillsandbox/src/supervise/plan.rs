@@ -212,11 +212,9 @@ impl Paper {
             )?;
         }
         for path in &permissions.filesystem.write {
-            // Reading is a permission of its own.
-            let grant = Grant::Allow(Access::WRITE);
             self.path(
                 path.value.as_path(),
-                grant,
+                Grant::WRITE_ONLY,
                 "filesystem.write",
                 line_of(path),
             )?;
