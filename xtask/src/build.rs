@@ -58,21 +58,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Builds `skillsandbox` in a target folder of its own, so that builds with other features are
 /// not in each other's way, and returns the path of the program.
 pub(crate) fn skillsandbox(target: &Path, features: &[&str]) -> Result<PathBuf> {
-    skillsandbox_in(target, "dev", features)?;
-    Ok(target.join("debug/skillsandbox"))
-}
-
-/// The same, optimised.
-pub(crate) fn optimised_skillsandbox(target: &Path, features: &[&str]) -> Result<PathBuf> {
-    skillsandbox_in(target, "release", features)?;
-    Ok(target.join("release/skillsandbox"))
-}
-
-fn skillsandbox_in(target: &Path, profile: &str, features: &[&str]) -> Result<()> {
     let mut cargo = cargo("build");
-    cargo.args(["--package", "skillsandbox", "--profile", profile]);
-    cargo.arg("--features").arg(features.join(","));
-    process::run(cargo.arg("--target-dir").arg(target))
+    cargo.args([
+        "--package",
+        "skillsandbox",
+        "--features",
+        &features.join(","),
+    ]);
+    process::run(cargo.arg("--target-dir").arg(target))?;
+    Ok(target.join("debug/skillsandbox"))
 }
 
 /// A cargo command at the top of the project.

@@ -1,7 +1,7 @@
 //! What `cargo xtask bench` measures: one operation in a tight loop, timed and counted from inside.
 //!
-//! `workload open FILE | udp ADDRESS | tcp ADDRESS | exec PROGRAM | nothing -` and then the number of
-//! operations and how many are timed together.
+//! `workload open FILE | udp ADDRESS | tcp ADDRESS | exec PROGRAM`, then the number of operations and
+//! how many are timed together, and so on for the next operation. Each writes one line.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -16,21 +16,27 @@ use rustix::time::{ClockId, clock_gettime};
 
 fn main() -> Result<()> {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let [operation, object, count, batch] = arguments.as_slice() else {
-        bail!("usage: workload open|udp|tcp|exec|nothing OBJECT COUNT BATCH");
-    };
+    let (groups, rest) = arguments.as_chunks();
+    ensure!(
+        !groups.is_empty() && rest.is_empty(),
+        "usage: workload {{open|udp|tcp|exec OBJECT COUNT BATCH}}…"
+    );
+    groups.iter().try_for_each(measure)
+}
+
+fn measure([operation, object, count, batch]: &[String; 4]) -> Result<()> {
     let count: u64 = count.parse().context("COUNT is not a number")?;
     let batch: u64 = batch.parse().context("BATCH is not a number")?;
     ensure!(batch > 0 && count >= batch, "COUNT must be at least BATCH");
+    let before = cpu_time()?;
     let times = match operation.as_str() {
         "open" => opens(object, count, batch)?,
         "udp" => connects(SocketType::DGRAM, object, count, batch)?,
         "tcp" => connects(SocketType::STREAM, object, count, batch)?,
         "exec" => execs(object, count, batch)?,
-        "nothing" => time(count, batch, || Ok(()))?,
         _ => bail!("{operation} is no operation"),
     };
-    report(times, batch, cpu_time()?)
+    report(times, batch, cpu_time()?.saturating_sub(before))
 }
 
 /// Processor time of this thread so far: what it took without the time that others were given.

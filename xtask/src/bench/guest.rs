@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::host::Programs;
-use super::sample::{Sample, median};
+use super::sample::Sample;
 use super::scene::{Operation, Scene};
 use super::table::Table;
 use crate::vm::kernels::Series;
@@ -22,8 +22,6 @@ const OPERATIONS: [(Operation, u64, u64); 3] = [
     (Operation::Udp, 3000, 20),
     (Operation::Exec, 90, 1),
 ];
-/// The clock is exact, and what it counts nearly repeats.
-const ROUNDS: usize = 2;
 /// One emulated processor is slow, and its host may be busy.
 const PATIENCE: Duration = Duration::from_mins(15);
 
@@ -145,42 +143,41 @@ fn table(measured: &Value) -> Table {
 pub(super) fn inside(programs: &Programs) -> Result<()> {
     let scene = Scene::make(&programs.workload)?;
     let mut measured = serde_json::Map::new();
+    let arguments: Vec<_> = OPERATIONS
+        .iter()
+        .flat_map(|(operation, count, batch)| scene.arguments(*operation, *count, *batch))
+        .collect();
     for place in Place::all() {
         let neighbour = match place {
             Place::Beside => Some(Neighbour::start(&scene, programs)?),
             _ => None,
         };
-        let mut numbers = serde_json::Map::new();
-        for (operation, count, batch) in OPERATIONS {
-            let arguments = scene.arguments(operation, count, batch);
-            let mut medians = Vec::new();
-            for _ in 0..ROUNDS {
-                let mut command = match place {
-                    Place::Inside("") => {
-                        let mut command = Command::new(&programs.plain);
-                        command
-                            .args(["run", "--events"])
-                            .arg(scene.output("events"));
-                        command.arg(scene.skill()).args(&arguments);
-                        command
-                    }
-                    Place::Inside(layers) => {
-                        let events = scene.output("events");
-                        scene.without(&programs.layered, layers, &events, &arguments)
-                    }
-                    _ => scene.bare(&arguments),
-                };
-                medians.push(Sample::take(&mut command)?.median_ns);
+        eprintln!("{}…", place.title());
+        let events = scene.output("events");
+        let mut command = match place {
+            Place::Inside("") => {
+                let mut command = Command::new(&programs.plain);
+                command.args(["run", "--events"]).arg(&events);
+                command.arg(scene.skill()).args(&arguments);
+                command
             }
-            numbers.insert(operation.word().to_owned(), json!(median(&medians)));
-        }
+            Place::Inside(layers) => scene.without(&programs.layered, layers, &events, &arguments),
+            Place::Bare | Place::Beside => scene.bare(&arguments),
+        };
+        // The clock is exact, and what it counts repeats: once is enough.
+        let samples: [Sample; OPERATIONS.len()] = Sample::take_all(&mut command)?;
+        let numbers = OPERATIONS
+            .iter()
+            .zip(samples)
+            .map(|((operation, ..), sample)| (operation.word().to_owned(), json!(sample.median_ns)))
+            .collect();
         drop(neighbour);
         measured.insert(place.title(), Value::Object(numbers));
     }
     measured.insert("tier".to_owned(), json!(tier(&scene, programs)?));
     measured.insert(
         "programs".to_owned(),
-        json!(program_times(&scene, programs)?),
+        json!(program_times(&scene, programs, &arguments)?),
     );
     println!("measured {}", Value::Object(measured));
     Ok(())
@@ -202,16 +199,13 @@ fn tier(scene: &Scene, programs: &Programs) -> Result<String> {
 /// What the kernel says that our programs took, with its own count of their runs
 /// (`kernel.bpf_stats_enabled`). Its clock counts instructions like every other here; the two
 /// readings of it around each run are partly in the number.
-fn program_times(scene: &Scene, programs: &Programs) -> Result<String> {
+fn program_times(scene: &Scene, programs: &Programs, arguments: &[String]) -> Result<String> {
     let switch = Path::new("/proc/sys/kernel/bpf_stats_enabled");
     let before = program_statistics()?;
     fs::write(switch, "1")?;
-    for (operation, count, batch) in OPERATIONS {
-        let mut command = Command::new(&programs.plain);
-        command.arg("run").arg(scene.skill());
-        command.args(scene.arguments(operation, count, batch));
-        Sample::take(&mut command)?;
-    }
+    let mut command = Command::new(&programs.plain);
+    command.arg("run").arg(scene.skill()).args(arguments);
+    let _: [Sample; OPERATIONS.len()] = Sample::take_all(&mut command)?;
     fs::write(switch, "0")?;
     let mut texts = Vec::new();
     for (name, (time, runs)) in program_statistics()? {

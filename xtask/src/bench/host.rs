@@ -23,8 +23,6 @@ const STARTS: usize = 31;
 enum Way {
     Bare,
     Ours,
-    /// Ours, with layers left out, to see what they cost.
-    OursWithout(&'static str),
     Bpftrace,
     Strace,
 }
@@ -34,7 +32,6 @@ impl Way {
         match self {
             Self::Bare => "bare".to_owned(),
             Self::Ours => "`skillsandbox run --events FILE`".to_owned(),
-            Self::OursWithout(layers) => format!("the same without {}", layers.replace(',', ", ")),
             Self::Bpftrace => "`bpftrace`, printing each call".to_owned(),
             Self::Strace => "`strace --seccomp-bpf -f`".to_owned(),
         }
@@ -61,7 +58,8 @@ struct Measured {
 pub(super) struct Programs {
     /// As users have it.
     pub(super) plain: PathBuf,
-    /// The same, and able to leave out layers.
+    /// The same, not optimised and able to leave out layers: a release is not. Its eBPF programs
+    /// are the same.
     pub(super) layered: PathBuf,
     /// What they run.
     pub(super) workload: PathBuf,
@@ -75,14 +73,7 @@ pub(super) fn accesses(
     count: u64,
 ) -> Result<Table> {
     eprintln!("measuring: {}…", operation.title());
-    let ways = [
-        Way::Bare,
-        Way::Ours,
-        Way::OursWithout("landlock"),
-        Way::OursWithout("landlock,seccomp,mounts"),
-        Way::Bpftrace,
-        Way::Strace,
-    ];
+    let ways = [Way::Bare, Way::Ours, Way::Bpftrace, Way::Strace];
     let mut columns: Vec<Column> = ways
         .into_iter()
         .map(|way| Column {
@@ -133,7 +124,6 @@ fn measure(
             command.arg(scene.skill()).args(&arguments);
             command
         }
-        Way::OursWithout(layers) => scene.without(&programs.layered, layers, &file, &arguments),
         Way::Bpftrace => bpftrace(scene, operation, &arguments, &file),
         Way::Strace => strace(scene, operation, &arguments, &file),
     })?;
@@ -146,7 +136,7 @@ fn measure(
     };
     if !matches!(way, Way::Bare) {
         let marks = match way {
-            Way::Ours | Way::OursWithout(_) => vec![
+            Way::Ours => vec![
                 format!("\"kind\":\"{}\"", operation.kind()),
                 match operation {
                     Operation::Open | Operation::Exec => scene.object(operation),

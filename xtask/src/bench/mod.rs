@@ -80,7 +80,7 @@ fn programs() -> Result<Programs> {
     let layers = paths::target().join("test-layers");
     Ok(Programs {
         plain: paths::target().join("release/skillsandbox"),
-        layered: build::optimised_skillsandbox(&layers, &["test-layers"])?,
+        layered: build::skillsandbox(&layers, &["test-layers"])?,
         workload: paths::target().join("release/workload"),
     })
 }

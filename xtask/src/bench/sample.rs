@@ -19,8 +19,14 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Runs a command that prints the workload's line on its standard output.
+    /// Runs a command that prints the workload's only line on its standard output.
     pub(super) fn take(command: &mut Command) -> Result<Self> {
+        let [sample] = Self::take_all(command)?;
+        Ok(sample)
+    }
+
+    /// Runs a command that prints so many of the workload's lines.
+    pub(super) fn take_all<const N: usize>(command: &mut Command) -> Result<[Self; N]> {
         let output = command
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -32,13 +38,15 @@ impl Sample {
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
-        Self::parse(&String::from_utf8_lossy(&output.stdout))
-            .with_context(|| format!("{command:?} did not report"))
+        let output = String::from_utf8_lossy(&output.stdout);
+        let lines = output.lines().filter(|line| line.starts_with("{\"batch\""));
+        let samples: Vec<Self> = lines.map(Self::parse).collect::<Result<_>>()?;
+        let samples = <[Self; N]>::try_from(samples).ok();
+        samples.with_context(|| format!("{command:?} did not report {N} times: {output}"))
     }
 
-    fn parse(output: &str) -> Result<Self> {
-        let line = output.lines().find(|line| line.starts_with("{\"batch\""));
-        let line: Value = serde_json::from_str(line.context("no line of the workload")?)?;
+    fn parse(line: &str) -> Result<Self> {
+        let line: Value = serde_json::from_str(line)?;
         let number = |name: &str| line.get(name).and_then(Value::as_u64).context("no number");
         let (count, batch) = (number("count")?, number("batch")?);
         Ok(Self {
@@ -78,13 +86,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_workloads_line_is_found_among_others() {
+    fn the_workloads_line_becomes_times_of_one_operation() {
         let line = r#"{"batch":5,"count":10,"cpu_ns":90,"median_batch_ns":40,"total_ns":120}"#;
-        let sample = Sample::parse(&format!("hello\n{line}\n")).expect("a sample");
+        let sample = Sample::parse(line).expect("a sample");
         assert_eq!(sample.count, 10);
         assert!((sample.mean_ns - 12.0).abs() < 1e-9);
         assert!((sample.median_ns - 8.0).abs() < 1e-9);
-        assert!(Sample::parse("hello\n").is_err());
+        assert!(Sample::parse("hello").is_err());
     }
 
     #[test]

@@ -92,14 +92,15 @@ impl Scene {
         fs::set_permissions(&nothing, Permissions::from_mode(0o755))?;
         let copy = scene.folder.join("skill/workload");
         fs::copy(workload, copy).with_context(|| format!("no {}", workload.display()))?;
-        fs::write(
-            scene.folder.join("skill/skillsandbox.yaml"),
-            scene.manifest(),
-        )?;
+        let skill = scene.skill();
+        fs::write(skill.join("skillsandbox.yaml"), scene.manifest("/skill"))?;
+        // Without mounts the skill's folder is where it is on the host.
+        let unmounted = scene.manifest(&skill.display().to_string());
+        fs::write(skill.join("unmounted.yaml"), unmounted)?;
         Ok(scene)
     }
 
-    fn manifest(&self) -> String {
+    fn manifest(&self, skill: &str) -> String {
         let folder = self.folder.display();
         format!(
             "skill: {{ name: bench, version: \"1\" }}\n\
@@ -108,7 +109,7 @@ impl Scene {
                filesystem: {{ read: [{folder}] }}\n  \
                exec: {{ allow: [{folder}/nothing, /usr/bin/true] }}\n\
              resources: {{ max_runtime_seconds: 600, cpu_shares: 1024 }}\n\
-             entrypoint: {{ command: /skill/workload }}\n",
+             entrypoint: {{ command: {skill}/workload, workdir: {skill} }}\n",
             ADDRESS.ip(),
             ADDRESS.port(),
         )
@@ -151,8 +152,7 @@ impl Scene {
         command
     }
 
-    /// The workload in a sandbox that lacks some layers. Without mounts the skill's folder is where
-    /// it is on the host.
+    /// The workload in a sandbox that lacks some layers.
     pub(super) fn without(
         &self,
         program: &Path,
@@ -164,13 +164,10 @@ impl Scene {
         command.args(["run", "--without-layer", layers, "--events"]);
         command.arg(events);
         if layers.contains("mounts") {
-            let manifest = self.skill().join("skillsandbox.yaml");
-            command.arg("--manifest").arg(manifest).arg("--");
-            command.arg(self.skill().join("workload"));
-        } else {
-            command.arg(self.skill());
+            let manifest = self.skill().join("unmounted.yaml");
+            command.arg("--manifest").arg(manifest);
         }
-        command.args(arguments);
+        command.arg(self.skill()).args(arguments);
         command
     }
 }
