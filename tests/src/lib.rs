@@ -1,5 +1,10 @@
 //! Shared helpers of the behaviour tests.
 
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "to panic is how a helper of tests fails"
+)]
+
 pub mod attempts;
 pub mod host;
 pub mod manifest;

@@ -128,7 +128,7 @@ fn an_undeclared_port_is_not_connected_to_over_ipv4_ipv6_or_mapped_addresses() {
 }
 
 #[test]
-fn io_uring_fast_open_and_multipath_tcp_connect_nowhere_else() {
+fn io_uring_and_tcp_fast_open_connect_nowhere_else() {
     let servers = Servers::start();
     let [tcp4, tcp6, ..] = servers.ports().map(|port| port.to_string());
     let attempts = attempts!(
