@@ -148,6 +148,23 @@ fn io_uring_and_tcp_fast_open_connect_nowhere_else() {
 }
 
 #[test]
+fn multipath_tcp_is_decided_as_tcp() {
+    let servers = Servers::start();
+    let [tcp4, tcp6, ..] = servers.ports().map(|port| port.to_string());
+    // Needs CONFIG_MPTCP; without it these fail before, outside.
+    let attempts = attempts!(
+        ["connect", "mptcp", "127.0.0.1", tcp4],
+        ["connect", "mptcp", "::1", tcp6],
+    );
+    let told = |address: &str| format!("not_granted: {address}/tcp");
+    let expected = [
+        told(&format!("127.0.0.1 {tcp4}")),
+        told(&format!("::1 {tcp6}")),
+    ];
+    denied_and_recorded(&attempts, "connect", &expected, &servers);
+}
+
+#[test]
 fn a_datagram_without_a_connection_goes_nowhere_else_by_any_call() {
     let servers = Servers::start();
     let [_, _, udp4, udp6] = servers.ports().map(|port| port.to_string());
