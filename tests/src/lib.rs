@@ -4,6 +4,11 @@
     reason = "a helper of tests fails by panicking"
 )]
 
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "to panic is how a helper of tests fails"
+)]
+
 pub mod attempts;
 pub mod host;
 pub mod kernel_access;

@@ -271,7 +271,7 @@ impl Ran {
                     ),
                     None => "?".to_owned(),
                 };
-                let rule = event["rule"]["text"].as_str();
+                let rule = event.pointer("/rule/text").and_then(Value::as_str);
                 let why = rule.or(event["reason"].as_str()).unwrap_or_default();
                 format!("{why}: {target}")
             })

@@ -78,6 +78,7 @@ impl Scene {
     }
 
     /// The program that attempts accesses, where everybody may execute it.
+    #[must_use]
     pub fn probe(&self) -> PathBuf {
         let path = self.path("probe");
         if !path.exists() {

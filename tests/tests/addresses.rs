@@ -128,7 +128,7 @@ fn an_undeclared_port_is_not_connected_to_over_ipv4_ipv6_or_mapped_addresses() {
 }
 
 #[test]
-fn io_uring_fast_open_and_multipath_tcp_connect_nowhere_else() {
+fn io_uring_and_tcp_fast_open_connect_nowhere_else() {
     let servers = Servers::start();
     let [tcp4, tcp6, ..] = servers.ports().map(|port| port.to_string());
     let attempts = attempts!(
@@ -141,6 +141,23 @@ fn io_uring_fast_open_and_multipath_tcp_connect_nowhere_else() {
     let expected = [
         told(&format!("127.0.0.1 {tcp4}")),
         told(&format!("::1 {tcp6}")),
+        told(&format!("127.0.0.1 {tcp4}")),
+        told(&format!("::1 {tcp6}")),
+    ];
+    denied_and_recorded(&attempts, "connect", &expected, &servers);
+}
+
+#[test]
+fn multipath_tcp_is_decided_as_tcp() {
+    let servers = Servers::start();
+    let [tcp4, tcp6, ..] = servers.ports().map(|port| port.to_string());
+    // Needs CONFIG_MPTCP; without it these fail before, outside.
+    let attempts = attempts!(
+        ["connect", "mptcp", "127.0.0.1", tcp4],
+        ["connect", "mptcp", "::1", tcp6],
+    );
+    let told = |address: &str| format!("not_granted: {address}/tcp");
+    let expected = [
         told(&format!("127.0.0.1 {tcp4}")),
         told(&format!("::1 {tcp6}")),
     ];

@@ -172,7 +172,7 @@ fn a_signal_to_the_supervisor_ends_the_skill() {
     for (name, number) in [("-INT", 2), ("-TERM", 15), ("-HUP", 1)] {
         let mut run = Run::shell(&scene, &Manifest::default(), &script);
         let child = run.start();
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + Duration::from_mins(2);
         while host::processes(&mark).len() < 2 {
             assert!(Instant::now() < deadline, "it does not start");
             sleep(Duration::from_millis(20));
@@ -215,8 +215,8 @@ fn output_over_the_limit_is_dropped_and_on_record() {
     );
     let note = cut.of_kind("limit").next().expect("a note on the limit");
     assert_eq!(note["limit"], json!(10_000));
-    let none = run(0);
-    assert!(none.stdout.is_empty() && !none.stderr.contains("err\n"));
+    let silent = run(0);
+    assert!(silent.stdout.is_empty() && !silent.stderr.contains("err\n"));
 }
 
 #[test]

@@ -113,7 +113,7 @@ struct Random(u64);
 impl Random {
     fn new() -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let seed = now.map_or(1, |now| now.as_nanos() as u64) | 1;
+        let seed = now.map_or(1, |now| u64::from(now.subsec_nanos())) << 8 | 1;
         println!("seed {seed}");
         Self(seed)
     }
@@ -122,7 +122,7 @@ impl Random {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+        f64::from(u32::try_from(self.0 >> 32).unwrap_or(0)) / f64::from(u32::MAX)
     }
 }
 
@@ -132,7 +132,7 @@ fn prove_the_log_tells(attacker: &Attacker) -> Duration {
     let id = NOBODY.to_string();
     shell.args(["--reuid", &id, "--regid", &id, "--clear-groups", "sh", "-c"]);
     let mut outside = shell.arg(attacker.script()).spawn().expect("setpriv");
-    attacker.wait_for_attempts(Duration::from_secs(60));
+    attacker.wait_for_attempts(Duration::from_mins(1));
     outside.kill().expect("a process to kill");
     outside.wait().expect("its end");
     kill_all(&attacker.processes());
@@ -142,7 +142,7 @@ fn prove_the_log_tells(attacker: &Attacker) -> Duration {
     attacker.next_start();
     let mut run = attacker.run(&attacker.granting(), false);
     let mut granted = run.start();
-    let start_up = attacker.wait_for_attempts(Duration::from_secs(180));
+    let start_up = attacker.wait_for_attempts(Duration::from_mins(3));
     granted.kill().expect("a process to kill");
     granted.wait().expect("its end");
     attacker.next_start();

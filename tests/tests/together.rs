@@ -10,7 +10,7 @@ use std::{
 use skillsandbox_tests::{manifest::Manifest, sandbox::Run, scene::Scene};
 
 fn wait_for(path: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(180);
+    let deadline = Instant::now() + Duration::from_mins(3);
     while !path.exists() {
         assert!(
             Instant::now() < deadline,

@@ -11,6 +11,14 @@ use super::{
     system::{Result, checked, descriptor},
 };
 
+/// As a socket address holds them; libc has them as wider numbers.
+const AF_INET: libc::sa_family_t = 2;
+const AF_INET6: libc::sa_family_t = 10;
+
+fn length_of<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
+}
+
 /// A socket address as the kernel takes it.
 struct Raw {
     storage: libc::sockaddr_storage,
@@ -26,24 +34,21 @@ impl Raw {
             IpAddr::V4(ip) => {
                 // SAFETY: `sockaddr_storage` has room for, and the alignment of, every kind.
                 let inet = unsafe { &mut *place.cast::<libc::sockaddr_in>() };
-                inet.sin_family = libc::AF_INET as u16;
+                inet.sin_family = AF_INET;
                 inet.sin_port = address.port().to_be();
                 inet.sin_addr.s_addr = u32::from_ne_bytes(ip.octets());
-                size_of::<libc::sockaddr_in>()
+                length_of::<libc::sockaddr_in>()
             }
             IpAddr::V6(ip) => {
                 // SAFETY: as above.
                 let inet = unsafe { &mut *place.cast::<libc::sockaddr_in6>() };
-                inet.sin6_family = libc::AF_INET6 as u16;
+                inet.sin6_family = AF_INET6;
                 inet.sin6_port = address.port().to_be();
                 inet.sin6_addr.s6_addr = ip.octets();
-                size_of::<libc::sockaddr_in6>()
+                length_of::<libc::sockaddr_in6>()
             }
         };
-        Self {
-            storage,
-            length: length as libc::socklen_t,
-        }
+        Self { storage, length }
     }
 
     fn pointer(&self) -> *const libc::sockaddr {

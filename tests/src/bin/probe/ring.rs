@@ -89,7 +89,7 @@ struct Completion {
     flags: u32,
 }
 
-fn map(ring: &OwnedFd, bytes: usize, offset: i64) -> Result<*mut u8> {
+fn map(ring: &OwnedFd, bytes: usize, offset: i64) -> Result<*mut libc::c_void> {
     // SAFETY: a new mapping of a descriptor of ours; nothing else uses its address.
     let address = unsafe {
         libc::mmap(
@@ -104,7 +104,7 @@ fn map(ring: &OwnedFd, bytes: usize, offset: i64) -> Result<*mut u8> {
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    Ok(address.cast())
+    Ok(address)
 }
 
 /// Submits one request on a new ring and waits for it. The mappings stay until this process
@@ -131,8 +131,8 @@ pub(crate) unsafe fn submit(request: Request) -> Result<i32> {
     // for the request's pointers.
     unsafe {
         requests.cast::<Request>().write(request);
-        rings.add(sq.array as usize).cast::<u32>().write(0);
-        let tail = &*rings.add(sq.tail as usize).cast::<AtomicU32>();
+        rings.byte_add(sq.array as usize).cast::<u32>().write(0);
+        let tail = &*rings.byte_add(sq.tail as usize).cast::<AtomicU32>();
         tail.store(1, Ordering::Release);
         checked(libc::syscall(
             libc::SYS_io_uring_enter,
@@ -143,7 +143,7 @@ pub(crate) unsafe fn submit(request: Request) -> Result<i32> {
             ptr::null::<u8>(),
             0_usize,
         ))?;
-        let tail = &*rings.add(cq.tail as usize).cast::<AtomicU32>();
+        let tail = &*rings.byte_add(cq.tail as usize).cast::<AtomicU32>();
         if tail.load(Ordering::Acquire) == 0 {
             return Err(io::Error::other("the ring answered nothing"));
         }
