@@ -1,9 +1,4 @@
 //! Shared helpers of the behaviour tests.
-#![expect(
-    clippy::missing_panics_doc,
-    reason = "a helper of tests fails by panicking"
-)]
-
 #![allow(
     clippy::missing_panics_doc,
     reason = "to panic is how a helper of tests fails"

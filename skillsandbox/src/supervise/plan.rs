@@ -110,13 +110,15 @@ impl Plan {
     }
 }
 
-/// Whether nobody but root can put another file in the place of this one.
+/// Whether nobody but root can put another file in the place of this one: it and every folder
+/// above it are root's, and others can write to none of these, or not rename what is root's in it
+/// (the sticky bit, unlink(2)).
 fn only_root_replaces(path: &Path) -> bool {
-    let mut folders = path.ancestors().skip(1);
-    folders.all(|folder| {
-        folder
-            .symlink_metadata()
-            .is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
+    path.ancestors().all(|part| {
+        part.symlink_metadata().is_ok_and(|found| {
+            let replaceable = found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0;
+            found.uid() == 0 && !(found.is_dir() && replaceable)
+        })
     })
 }
 
