@@ -20,10 +20,11 @@ use skillsandbox_tests::{
 /// A run with allowed and denied opens, executions and connections.
 fn varied(scene: &Scene) -> Ran {
     let granted = scene.file("granted/file");
-    let denied = scene.file("granted/denied");
+    // Only root can put another in its place, so every tier can deny it.
+    let denied = Path::new("/usr/share/common-licenses/BSD");
     let manifest = Manifest::default()
         .read(scene.path("granted"))
-        .deny(&denied)
+        .deny(denied)
         .exec("/usr/bin/true")
         .egress("127.0.0.1/32", 9, "udp");
     let attempts = attempts!(
