@@ -1,6 +1,6 @@
 //! Builds the programs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -55,18 +55,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     process::run(&mut cargo)
 }
 
-/// Builds `skillsandbox` in a target folder of its own, so that builds with other features are
-/// not in each other's way, and returns the path of the program.
-pub(crate) fn skillsandbox(target: &Path, features: &[&str]) -> Result<PathBuf> {
-    let mut cargo = cargo("build");
-    cargo.args([
-        "--package",
-        "skillsandbox",
-        "--features",
-        &features.join(","),
-    ]);
-    process::run(cargo.arg("--target-dir").arg(target))?;
-    Ok(target.join("debug/skillsandbox"))
+/// Builds `skillsandbox` as users try it out, and returns the path of the program.
+pub(crate) fn plain() -> Result<PathBuf> {
+    process::run(cargo("build").args(["--package", "skillsandbox"]))?;
+    Ok(paths::target().join("debug/skillsandbox"))
+}
+
+/// Builds `skillsandbox` so that it can leave out layers, which a release cannot, and returns the
+/// path of the program.
+pub(crate) fn layered() -> Result<PathBuf> {
+    let features = ["--features", "test-layers", "--profile", "layers"];
+    process::run(
+        cargo("build")
+            .args(["--package", "skillsandbox"])
+            .args(features),
+    )?;
+    Ok(paths::target().join("layers/skillsandbox"))
 }
 
 /// A cargo command at the top of the project.

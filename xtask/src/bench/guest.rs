@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::host::Programs;
 use super::sample::Sample;
-use super::scene::{Operation, Scene};
+use super::scene::{EBPF_ALONE, Operation, Scene};
 use super::table::Table;
 use crate::vm::kernels::Series;
-use crate::vm::{self, Ending, VmRequest};
+use crate::vm::{self, Echo, Ending, VmRequest};
 
 /// What is measured, how often, and how many operations are timed together: few enough that most
 /// groups are not interrupted by anything.
@@ -38,7 +38,7 @@ enum Place {
 
 /// Layers that are left out, from most to fewest; the last is what users have.
 const STAGES: [(&str, &str); 4] = [
-    ("mounts,landlock,seccomp", "in a sandbox of eBPF alone"),
+    (EBPF_ALONE, "in a sandbox of eBPF alone"),
     ("mounts,landlock", "and seccomp"),
     ("mounts", "and Landlock"),
     ("", "in a sandbox, all layers"),
@@ -87,7 +87,7 @@ pub(super) fn accesses(
     request.timeout = PATIENCE;
     request.cpus = 1;
     request.icount = true;
-    request.echo = false;
+    request.echo = Echo::Nothing;
     append.clone_into(&mut request.append);
     let outcome = vm::run(&request)?;
     if !matches!(outcome.ending, Ending::Exited(0)) {
@@ -161,7 +161,10 @@ pub(super) fn inside(programs: &Programs) -> Result<()> {
                 command.arg(scene.skill()).args(&arguments);
                 command
             }
-            Place::Inside(layers) => scene.without(&programs.layered, layers, &events, &arguments),
+            Place::Inside(layers) => {
+                let trace = scene.output("trace.json");
+                scene.without(&programs.layered, layers, &events, &trace, &arguments)
+            }
             Place::Bare | Place::Beside => scene.bare(&arguments),
         };
         // The clock is exact, and what it counts repeats: once is enough.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::sample::{Sample, median, over, range};
-use super::scene::{Operation, Scene};
+use super::scene::{EBPF_ALONE, Operation, Scene};
 use super::table::Table;
 
 /// Rounds; in each every way is tried once.
@@ -22,6 +22,9 @@ const STARTS: usize = 31;
 #[derive(Clone, Debug)]
 enum Way {
     Bare,
+    /// The eBPF programs and their records alone.
+    Audit,
+    /// Every layer.
     Ours,
     Bpftrace,
     Strace,
@@ -31,7 +34,8 @@ impl Way {
     fn name(&self) -> String {
         match self {
             Self::Bare => "bare".to_owned(),
-            Self::Ours => "`skillsandbox run --events FILE`".to_owned(),
+            Self::Audit => "under audit: our eBPF programs and their records alone".to_owned(),
+            Self::Ours => "`skillsandbox run --events FILE`, every layer".to_owned(),
             Self::Bpftrace => "`bpftrace`, printing each call".to_owned(),
             Self::Strace => "`strace --seccomp-bpf -f`".to_owned(),
         }
@@ -58,8 +62,7 @@ struct Measured {
 pub(super) struct Programs {
     /// As users have it.
     pub(super) plain: PathBuf,
-    /// The same, not optimised and able to leave out layers: a release is not. Its eBPF programs
-    /// are the same.
+    /// The same, and able to leave out layers: a release is not. Its eBPF programs are the same.
     pub(super) layered: PathBuf,
     /// What they run.
     pub(super) workload: PathBuf,
@@ -73,7 +76,7 @@ pub(super) fn accesses(
     count: u64,
 ) -> Result<Table> {
     eprintln!("measuring: {}…", operation.title());
-    let ways = [Way::Bare, Way::Ours, Way::Bpftrace, Way::Strace];
+    let ways = [Way::Bare, Way::Audit, Way::Ours, Way::Bpftrace, Way::Strace];
     let mut columns: Vec<Column> = ways
         .into_iter()
         .map(|way| Column {
@@ -124,6 +127,7 @@ fn measure(
             command.arg(scene.skill()).args(&arguments);
             command
         }
+        Way::Audit => scene.without(&programs.layered, EBPF_ALONE, &file, &trace, &arguments),
         Way::Bpftrace => bpftrace(scene, operation, &arguments, &file),
         Way::Strace => strace(scene, operation, &arguments, &file),
     })?;
@@ -136,7 +140,7 @@ fn measure(
     };
     if !matches!(way, Way::Bare) {
         let marks = match way {
-            Way::Ours => vec![
+            Way::Ours | Way::Audit => vec![
                 format!("\"kind\":\"{}\"", operation.kind()),
                 match operation {
                     Operation::Open | Operation::Exec => scene.object(operation),
@@ -155,7 +159,7 @@ fn measure(
         measured.recorded = Some(over(lines_with(&file, &marks)?, count));
         std::fs::remove_file(&file)?;
     }
-    if matches!(way, Way::Ours) {
+    if matches!(way, Way::Ours | Way::Audit) {
         let trace: Value = serde_json::from_reader(BufReader::new(File::open(&trace)?))?;
         let balanced = trace.pointer("/accounting/balanced");
         measured.balanced = balanced.and_then(Value::as_bool) == Some(true);

@@ -77,10 +77,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
 fn programs() -> Result<Programs> {
     eprintln!("building the programs, optimised…");
     build::run(&build::Options::release())?;
-    let layers = paths::target().join("test-layers");
     Ok(Programs {
         plain: paths::target().join("release/skillsandbox"),
-        layered: build::skillsandbox(&layers, &["test-layers"])?,
+        layered: build::layered()?,
         workload: paths::target().join("release/workload"),
     })
 }

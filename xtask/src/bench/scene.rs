@@ -67,6 +67,9 @@ impl Operation {
     }
 }
 
+/// The layers to leave out so that nothing but eBPF is left.
+pub(super) const EBPF_ALONE: &str = "mounts,landlock,seccomp";
+
 /// Files in `/tmp`, gone when this is dropped.
 pub(super) struct Scene {
     folder: PathBuf,
@@ -158,11 +161,12 @@ impl Scene {
         program: &Path,
         layers: &str,
         events: &Path,
+        trace: &Path,
         arguments: &[String],
     ) -> Command {
         let mut command = Command::new(program);
         command.args(["run", "--without-layer", layers, "--events"]);
-        command.arg(events);
+        command.arg(events).arg("--trace-output").arg(trace);
         if layers.contains("mounts") {
             let manifest = self.skill().join("unmounted.yaml");
             command.arg("--manifest").arg(manifest);

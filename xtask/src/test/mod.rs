@@ -1,31 +1,24 @@
 //! All tests: of the parts, and of the behaviour on the host and under each kernel.
 
+mod machines;
 mod programs;
 mod tally;
 
 use std::env;
-use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use self::programs::Programs;
 use self::tally::Tally;
 use crate::packages::{self, Need};
-use crate::vm::kernels::{ALL, Series};
-use crate::vm::{self, Ending, VmRequest};
-use crate::{build, lint, process, suite};
+use crate::{build, lint, process};
 
 /// Tests that need the BPF security module have this module in their paths …
 const KERNEL_TIER: &str = "kernel_tier";
 /// … and those of what stands in for it have this one.
 const FALLBACK_TIER: &str = "fallback_tier";
-/// The test program whose machine is [`Machine::Preempting`]. The others run faster on two
-/// processors, and find there what one cannot show.
-const PREEMPTION: &str = "preemption";
-/// Emulated processors are slow; a test that hangs is slower.
-const VM_PATIENCE: Duration = Duration::from_mins(30);
 
 /// Where to test.
 #[derive(clap::Args)]
@@ -41,32 +34,6 @@ struct Report {
     tally: Tally,
     /// Where the tests that were left out are run.
     left_to: &'static str,
-}
-
-/// The kind of machine that a test program runs in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Machine {
-    /// Two processors, which run at the same time.
-    Usual,
-    /// One processor, and a kernel that lets a task be interrupted wherever it can.
-    Preempting,
-}
-
-impl Machine {
-    fn of(test: &str) -> Self {
-        if suite::name(Path::new(test)) == PREEMPTION {
-            Self::Preempting
-        } else {
-            Self::Usual
-        }
-    }
-
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Usual => "",
-            Self::Preempting => " on one processor, preempted",
-        }
-    }
 }
 
 /// Runs all tests. The last line is the sum.
@@ -89,10 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let programs = Programs::build()?;
     reports.push(on_the_host(&programs)?);
     if !options.host_only {
-        for series in ALL {
-            reports.push(under(series, &programs, Machine::Usual)?);
-            reports.push(under(series, &programs, Machine::Preempting)?);
-        }
+        reports.extend(machines::all(&programs)?);
     }
 
     println!();
@@ -168,44 +132,6 @@ fn on_the_host(programs: &Programs) -> Result<Report> {
         place: "host".into(),
         tally,
         left_to,
-    })
-}
-
-fn under(series: Series, programs: &Programs, machine: Machine) -> Result<Report> {
-    let kind = machine.kind();
-    eprintln!("testing the behaviour under Linux {series}{kind}…");
-    let is_for_it = |test: &&String| machine == Machine::of(test);
-    let tests: Vec<String> = programs.tests.iter().filter(is_for_it).cloned().collect();
-    let expected = tests.len();
-    let xtask = env::current_exe()?.into_os_string().into_string();
-    let xtask = xtask.ok().context("the project's path is not UTF-8")?;
-    let mut command = vec![xtask];
-    command.extend(programs::suite(FALLBACK_TIER));
-    command.extend(tests);
-    let mut request = VmRequest::new(series, command);
-    request.environment = programs.environment();
-    request.timeout = VM_PATIENCE;
-    if machine == Machine::Preempting {
-        request.cpus = 1;
-        "preempt=full".clone_into(&mut request.append);
-    }
-
-    let outcome = vm::run(&request)?;
-    match outcome.ending {
-        Ending::Exited(_) => {}
-        Ending::TimedOut => {
-            println!("error: not done after {} s", VM_PATIENCE.as_secs());
-        }
-        Ending::Died => println!("error: the virtual machine died"),
-    }
-    let tally = Tally::of(&outcome.stdout).expect(expected);
-    if tally.failed > 0 {
-        println!("the kernel's messages: {}", outcome.log.display());
-    }
-    Ok(Report {
-        place: format!("Linux {}{kind}", outcome.release),
-        tally,
-        left_to: "the host",
     })
 }
 

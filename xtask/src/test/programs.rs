@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{build, paths, process};
+use crate::{build, process};
 
 /// Built programs.
 pub(crate) struct Programs {
@@ -21,10 +21,9 @@ impl Programs {
     /// Builds all of them.
     pub(crate) fn build() -> Result<Self> {
         eprintln!("building the programs and their tests…");
-        let target = paths::target();
         Ok(Self {
-            plain: build::skillsandbox(&target, &[])?,
-            layered: build::skillsandbox(&target.join("test-layers"), &["test-layers"])?,
+            plain: build::plain()?,
+            layered: build::layered()?,
             tests: tests()?,
         })
     }

@@ -12,6 +12,7 @@ mod scratch;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,8 +55,19 @@ pub(crate) struct VmRequest {
     pub(crate) append: String,
     /// Whether the guest's clock counts instructions.
     pub(crate) icount: bool,
-    /// Whether to pass on the command's output as it comes.
-    pub(crate) echo: bool,
+    /// How to pass on the command's output as it comes.
+    pub(crate) echo: Echo,
+}
+
+/// What becomes of a command's output while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Echo {
+    /// It is only kept.
+    Nothing,
+    /// It is passed on byte by byte.
+    Bytes,
+    /// It is passed on in whole lines that begin with this, for machines that run side by side.
+    Lines(String),
 }
 
 impl VmRequest {
@@ -74,7 +86,7 @@ impl VmRequest {
             cpus: 2,
             append: String::new(),
             icount: false,
-            echo: true,
+            echo: Echo::Bytes,
         }
     }
 }
@@ -126,7 +138,7 @@ pub(crate) fn run(request: &VmRequest) -> Result<VmOutcome> {
     )?;
 
     let mut ports = ports
-        .accept(&mut guest.0, PATIENCE, request.echo)
+        .accept(&mut guest.0, PATIENCE, &request.echo)
         .with_context(|| {
             format!(
                 "the emulator did not start: see {}",
@@ -183,10 +195,12 @@ fn start(command: &mut Command, log: &Path) -> Result<Guarded> {
 
 /// The file for the kernel's messages; each machine has its own.
 fn log_file(series: Series) -> Result<PathBuf> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
     let folder = paths::target().join("vm");
     fs::create_dir_all(&folder)
         .with_context(|| format!("could not create {}", folder.display()))?;
-    Ok(folder.join(format!("{series}-{}.log", std::process::id())))
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    Ok(folder.join(format!("{series}-{}-{number}.log", std::process::id())))
 }
 
 /// The file for the messages of the emulator and the file servers.

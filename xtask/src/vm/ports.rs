@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::Ending;
 use super::qemu::PORTS;
+use super::{Echo, Ending};
 use crate::process::POLL;
 
 /// The ports, before the emulator has connected to them.
@@ -36,14 +36,15 @@ impl Ports {
         self,
         emulator: &mut Child,
         patience: Duration,
-        echo: bool,
+        echo: &Echo,
     ) -> Result<OpenPorts> {
         let deadline = Instant::now() + patience;
         let [stdout, stderr, status] = self.0.map(|listener| accept(&listener, emulator, deadline));
         let (stdout, stderr) = (stdout?, stderr?);
+        let (out, errors) = (echo.clone(), echo.clone());
         Ok(OpenPorts {
-            stdout: thread::spawn(move || copy(stdout, echo.then(io::stdout))),
-            stderr: thread::spawn(move || copy(stderr, echo.then(io::stderr))),
+            stdout: thread::spawn(move || copy(stdout, io::stdout(), &out)),
+            stderr: thread::spawn(move || copy(stderr, io::stderr(), &errors)),
             status: status?,
         })
     }
@@ -92,18 +93,37 @@ impl OpenPorts {
 }
 
 /// Reads to the end, passing on what comes.
-fn copy(mut port: UnixStream, mut echo: Option<impl Write>) -> Vec<u8> {
+fn copy(mut port: impl Read, mut to: impl Write, echo: &Echo) -> Vec<u8> {
     let mut seen = Vec::new();
+    let mut passed = 0;
     let mut buffer = [0; 8192];
     while let Ok(length @ 1..) = port.read(&mut buffer) {
-        let news = buffer.get(..length).unwrap_or_default();
-        seen.extend_from_slice(news);
-        if let Some(echo) = &mut echo {
-            // Nobody may be reading us any more; the guest's work goes on.
-            let _ = echo.write_all(news).and_then(|()| echo.flush());
-        }
+        seen.extend_from_slice(buffer.get(..length).unwrap_or_default());
+        let news = seen.get(passed..).unwrap_or_default();
+        let (length, text) = match echo {
+            Echo::Nothing => continue,
+            Echo::Bytes => (news.len(), news.to_vec()),
+            Echo::Lines(start) => {
+                let whole = news.iter().rposition(|byte| *byte == b'\n');
+                let whole = whole.map_or(0, |end| end + 1);
+                (whole, marked(news.get(..whole).unwrap_or_default(), start))
+            }
+        };
+        passed += length;
+        // Nobody may be reading us any more; the guest's work goes on.
+        let _ = to.write_all(&text).and_then(|()| to.flush());
+    }
+    if let Echo::Lines(start) = echo {
+        let _ = to.write_all(&marked(seen.get(passed..).unwrap_or_default(), start));
     }
     seen
+}
+
+/// Each line of `text` behind `start`.
+fn marked(text: &[u8], start: &str) -> Vec<u8> {
+    text.split_inclusive(|byte| *byte == b'\n')
+        .flat_map(|line| [start.as_bytes(), line].concat())
+        .collect()
 }
 
 fn accept(listener: &UnixListener, emulator: &mut Child, deadline: Instant) -> Result<UnixStream> {
@@ -123,5 +143,31 @@ fn accept(listener: &UnixListener, emulator: &mut Child, deadline: Instant) -> R
             bail!("it did not connect in time");
         }
         thread::sleep(POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn echoed(text: &str, echo: &Echo) -> String {
+        let mut to = Vec::new();
+        // One byte at a time, as a slow machine writes.
+        let port = text
+            .as_bytes()
+            .chunks(1)
+            .fold(Box::new(io::empty()) as Box<dyn Read>, |before, byte| {
+                Box::new(before.chain(byte))
+            });
+        assert_eq!(copy(port, &mut to, echo), text.as_bytes());
+        String::from_utf8(to).unwrap()
+    }
+
+    #[test]
+    fn lines_of_machines_side_by_side_stay_whole() {
+        let lines = Echo::Lines("6.1 | ".into());
+        assert_eq!(echoed("a\nbc\nd", &lines), "6.1 | a\n6.1 | bc\n6.1 | d");
+        assert_eq!(echoed("a\nb", &Echo::Bytes), "a\nb");
+        assert_eq!(echoed("a\nb", &Echo::Nothing), "");
     }
 }
