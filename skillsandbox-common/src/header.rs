@@ -107,6 +107,12 @@ codes! {
         Fork = 5 "fork",
         /// A process ended.
         Exit = 6 "exit",
+        /// A socket was given an address of its own.
+        Bind = 7 "bind",
+        /// A socket was made.
+        Socket = 8 "socket",
+        /// A unix socket was connected.
+        Unix = 9 "unix",
     }
 }
 
@@ -151,5 +157,7 @@ codes! {
         Refused = 12 "refused",
         /// Nothing to decide: the record of a fact (fork, exit, a call seen by a tracepoint).
         Observed = 13 "observed",
+        /// The kernel is to choose the port, so nobody else's is taken.
+        AnyPort = 14 "any_port",
     }
 }

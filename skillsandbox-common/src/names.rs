@@ -5,7 +5,7 @@
 pub enum Hook {
     /// `lsm_cgroup` on the named LSM hook, Linux 6.0.
     LsmCgroup(&'static str),
-    /// A `cgroup/…` socket address hook: `connect4`, `sendmsg6`, …, Linux 4.17 and 4.18.
+    /// A `cgroup/…` socket address hook: `connect4`, `sendmsg6`, `bind4`, …, Linux 4.17 and 4.18.
     SocketAddress(&'static str),
     /// A raw tracepoint, Linux 4.17.
     RawTracepoint(&'static str),
@@ -25,13 +25,18 @@ const fn program(name: &'static str, hook: Hook) -> Program {
     Program { name, hook }
 }
 
-/// Every program of the ELF; a test holds the two equal. `bprm_check` is attached before
-/// `file_open`, which would refuse the open of the program that proves it.
+/// Every program of the ELF; a test holds the two equal. They are attached in this order, each
+/// after those whose proof needs what it refuses: a socket to connect has been bound and made, and
+/// a program to execute opened.
 pub const PROGRAMS: &[Program] = &[
     program("connect4", Hook::SocketAddress("connect4")),
     program("connect6", Hook::SocketAddress("connect6")),
     program("sendmsg4", Hook::SocketAddress("sendmsg4")),
     program("sendmsg6", Hook::SocketAddress("sendmsg6")),
+    program("bind4", Hook::SocketAddress("bind4")),
+    program("bind6", Hook::SocketAddress("bind6")),
+    program("unix_connect", Hook::LsmCgroup("unix_stream_connect")),
+    program("socket_create", Hook::LsmCgroup("socket_create")),
     program("bprm_check", Hook::LsmCgroup("bprm_check_security")),
     program("file_open", Hook::LsmCgroup("file_open")),
     program("trace_call", Hook::RawTracepoint("sys_exit")),

@@ -53,6 +53,14 @@ offsets! {
     BINPRM_FILE => binprm_file,
     /// `struct linux_binprm.filename`
     BINPRM_FILENAME => binprm_filename,
+    /// `struct sock.sk_type`
+    SOCK_SK_TYPE => sock_sk_type,
+    /// `struct unix_sock.addr`
+    UNIX_SOCK_ADDR => unix_sock_addr,
+    /// `struct unix_address.len`
+    UNIX_ADDRESS_LEN => unix_address_len,
+    /// `struct unix_address.name`
+    UNIX_ADDRESS_NAME => unix_address_name,
     /// `struct task_struct.pid`
     TASK_PID => task_pid,
     /// `struct task_struct.tgid`

@@ -269,6 +269,12 @@ impl Ran {
                         event["port"],
                         event["protocol"].as_str().unwrap_or_default()
                     ),
+                    None if event["family"].is_string() => format!(
+                        "{} {}/{}",
+                        event["family"].as_str().unwrap_or_default(),
+                        event["socket_type"].as_str().unwrap_or_default(),
+                        event["protocol"]
+                    ),
                     None => "?".to_owned(),
                 };
                 let rule = event.pointer("/rule/text").and_then(Value::as_str);

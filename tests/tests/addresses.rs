@@ -268,3 +268,43 @@ fn port_53_is_closed_unless_it_is_declared_by_address() {
         .endings(&datagrams)
         .are(&first, "after, granted");
 }
+
+#[test]
+fn only_a_port_that_the_kernel_chooses_can_be_bound() {
+    let scene = Scene::new("bound");
+    let servers = Servers::start();
+    let ports = servers.ports();
+    drop(servers);
+    let [tcp4, tcp6, udp4, udp6] = ports.map(|port| port.to_string());
+    let attempts = attempts!(
+        ["bind", "tcp", "127.0.0.1", tcp4],
+        ["bind", "tcp", "::1", tcp6],
+        ["bind", "udp", "0.0.0.0", udp4],
+        ["bind", "udp", "::", udp6],
+    );
+    attempts.outside(&scene).all_ok("before, outside");
+    // Landlock would answer before eBPF is asked.
+    let run = |attempts: &Attempts| {
+        let run = Run::probe(&scene, &granting(ports), attempts);
+        run.option("--without-layer=mounts,landlock,seccomp").end()
+    };
+    let ran = run(&attempts);
+    ran.endings(&attempts).all_denied("in the sandbox");
+    let expected = [
+        format!("not_granted: 127.0.0.1 {tcp4}/tcp"),
+        format!("not_granted: ::1 {tcp6}/tcp"),
+        format!("not_granted: 0.0.0.0 {udp4}/udp"),
+        format!("not_granted: :: {udp6}/udp"),
+    ];
+    ran.denied("bind", &expected);
+    let any = attempts!(
+        ["bind", "tcp", "127.0.0.1", "0"],
+        ["bind", "tcp", "::1", "0"],
+        ["bind", "udp", "0.0.0.0", "0"],
+        ["bind", "udp", "::", "0"],
+    );
+    let ran = run(&any);
+    ran.endings(&any).all_ok("any port, in the sandbox");
+    assert_eq!(ran.of_kind("bind").count(), 4);
+    attempts.outside(&scene).all_ok("after, outside");
+}

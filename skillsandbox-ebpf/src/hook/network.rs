@@ -1,4 +1,4 @@
-//! Reaching an address.
+//! Reaching an address, and having one.
 
 use aya_ebpf::{
     bindings::bpf_sock_addr, helpers::generated::bpf_map_lookup_elem, macros::cgroup_sock_addr,
@@ -7,7 +7,7 @@ use aya_ebpf::{
 use skillsandbox_common::{
     event::NetworkBody,
     header::{EventPrefix, Kind, Reason, Verdict},
-    rule::{ADDRESS_KEY_LEN, Decision, NetworkRule, Protocols},
+    rule::{ADDRESS_KEY_LEN, Decision, NetworkRule, Protocols, decide_bind},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// The bytes of a `connect` or `sendmsg` event.
+/// The bytes of a `connect`, `sendmsg` or `bind` event.
 #[repr(C)]
 struct NetworkEvent {
     prefix: EventPrefix,
@@ -55,6 +55,18 @@ pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
     ipv6(Kind::Sendmsg, &ctx)
+}
+
+/// `bind(2)` of an IPv4 socket. Not asked when a socket that has no address takes one by itself.
+#[cgroup_sock_addr(bind4)]
+pub fn bind4(ctx: SockAddrContext) -> i32 {
+    ipv4(Kind::Bind, &ctx)
+}
+
+/// As `bind4`, for IPv6.
+#[cgroup_sock_addr(bind6)]
+pub fn bind6(ctx: SockAddrContext) -> i32 {
+    ipv6(Kind::Bind, &ctx)
 }
 
 #[inline(always)]
@@ -101,6 +113,8 @@ fn decide(kind: Kind, ctx: &SockAddrContext, family: u16, address: [u8; ADDRESS_
     let flags = slot::flags(slot);
     let decision = if flags == slot::NO_POLICY {
         Decision::deny(Reason::NoPolicy, 0)
+    } else if matches!(kind, Kind::Bind) {
+        decide_bind(port)
     } else {
         look_up(slot, address, port, Protocols::of_ip_protocol(protocol))
     };

@@ -102,7 +102,18 @@ impl Number {
     /// An `AF_*` number (`include/linux/socket.h`).
     #[must_use]
     pub fn family(number: u16) -> Self {
-        Self::of(number, &[(2, "inet"), (10, "inet6")])
+        const TABLE: &[(u16, &str)] = &[
+            (1, "unix"),
+            (2, "inet"),
+            (10, "inet6"),
+            (16, "netlink"),
+            (17, "packet"),
+            (31, "bluetooth"),
+            (38, "alg"),
+            (40, "vsock"),
+            (44, "xdp"),
+        ];
+        Self::of(number, TABLE)
     }
 
     /// An `IPPROTO_*` number (`include/uapi/linux/in.h`).
@@ -298,7 +309,7 @@ mod tests {
         assert_eq!(json(&Code::path_source(7)), r#""unknown_7""#);
         assert_eq!(json(&Number::protocol(6)), r#""tcp""#);
         assert_eq!(json(&Number::protocol(999)), r#""unknown_999""#);
-        assert_eq!(json(&Number::family(1)), r#""unknown_1""#);
+        assert_eq!(json(&Number::family(3)), r#""unknown_3""#);
     }
 
     #[test]

@@ -46,6 +46,12 @@ pub struct Tally {
     pub connect: Verdicts,
     /// Datagrams.
     pub sendmsg: Verdicts,
+    /// Addresses of sockets' own.
+    pub bind: Verdicts,
+    /// Sockets made.
+    pub socket: Verdicts,
+    /// Connections of unix sockets.
+    pub unix: Verdicts,
     /// Processes and threads made.
     pub fork: u64,
     /// Processes and threads ended.
@@ -63,13 +69,24 @@ impl Tally {
             Event::Exec(file) => self.exec.add(file.decided.verdict),
             Event::Connect(network) => self.connect.add(network.decided.verdict),
             Event::Sendmsg(network) => self.sendmsg.add(network.decided.verdict),
+            Event::Bind(network) => self.bind.add(network.decided.verdict),
+            Event::Socket(socket) => self.socket.add(socket.decided.verdict),
+            Event::Unix(unix) => self.unix.add(unix.decided.verdict),
             Event::Fork(_) => self.fork += 1,
             Event::Exit(_) => self.exit += 1,
         }
     }
 
     fn verdicts(&self) -> Verdicts {
-        let kinds = [self.open, self.exec, self.connect, self.sendmsg];
+        let kinds = [
+            self.open,
+            self.exec,
+            self.connect,
+            self.sendmsg,
+            self.bind,
+            self.socket,
+            self.unix,
+        ];
         kinds
             .iter()
             .fold(Verdicts::default(), |sum, kind| Verdicts {

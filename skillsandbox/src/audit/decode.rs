@@ -2,7 +2,7 @@
 
 use skillsandbox_common::{
     PATH_MAX,
-    event::{NetworkBody, PathBody, ProcessBody},
+    event::{NetworkBody, PathBody, ProcessBody, UNIX_NAME_MAX, UnixBody},
     header::{EVENT_VERSION, EventPrefix, Kind},
 };
 use thiserror::Error;
@@ -32,6 +32,12 @@ pub enum Body<'a> {
     Fork(ProcessBody),
     /// A process ended.
     Exit(ProcessBody),
+    /// A socket was given an address of its own.
+    Bind(NetworkBody),
+    /// A socket was made.
+    Socket(NetworkBody),
+    /// A unix socket was connected.
+    Unix(UnixEvent<'a>),
 }
 
 /// Body of `open` and `exec`, with the path that follows it.
@@ -41,6 +47,15 @@ pub struct PathEvent<'a> {
     pub body: PathBody,
     /// The path's bytes: any bytes, and none where the kernel could not name the file.
     pub path: &'a [u8],
+}
+
+/// Body of `unix`, with the name that follows it.
+#[derive(Clone, Copy, Debug)]
+pub struct UnixEvent<'a> {
+    /// The fixed part.
+    pub body: UnixBody,
+    /// The name's bytes: any bytes, and none for a socket without a name.
+    pub name: &'a [u8],
 }
 
 /// Why bytes are not an event of this version.
@@ -125,6 +140,9 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Sendmsg => Body::Sendmsg(exact(kind, rest)?),
         Kind::Fork => Body::Fork(exact(kind, rest)?),
         Kind::Exit => Body::Exit(exact(kind, rest)?),
+        Kind::Bind => Body::Bind(exact(kind, rest)?),
+        Kind::Socket => Body::Socket(exact(kind, rest)?),
+        Kind::Unix => Body::Unix(unix_event(kind, rest)?),
     };
     Ok(Event { prefix, body })
 }
@@ -141,6 +159,18 @@ fn path_event(kind: Kind, rest: &[u8]) -> Result<PathEvent<'_>, DecodeError> {
         return Err(DecodeError::PathTooLong { length: path.len() });
     }
     Ok(PathEvent { body, path })
+}
+
+fn unix_event(kind: Kind, rest: &[u8]) -> Result<UnixEvent<'_>, DecodeError> {
+    let fixed = size_of::<UnixBody>();
+    match UnixBody::read_from_prefix(rest) {
+        Ok((body, name)) if name.len() <= UNIX_NAME_MAX => Ok(UnixEvent { body, name }),
+        _ => Err(DecodeError::Body {
+            kind,
+            expected: fixed,
+            actual: rest.len(),
+        }),
+    }
 }
 
 fn exact<T: FromBytes + KnownLayout + Immutable>(
@@ -168,7 +198,10 @@ mod tests {
     fn body_bytes(body: &Body<'_>) -> Vec<u8> {
         match body {
             Body::Open(event) | Body::Exec(event) => [event.body.as_bytes(), event.path].concat(),
-            Body::Connect(body) | Body::Sendmsg(body) => body.as_bytes().to_vec(),
+            Body::Connect(body) | Body::Sendmsg(body) | Body::Bind(body) | Body::Socket(body) => {
+                body.as_bytes().to_vec()
+            }
+            Body::Unix(event) => [event.body.as_bytes(), event.name].concat(),
             Body::Fork(body) | Body::Exit(body) => body.as_bytes().to_vec(),
         }
     }
@@ -181,9 +214,15 @@ mod tests {
                 vec(any::<u8>(), 16..=16 + PATH_MAX)
             ),
             (
-                prop_oneof![Just(Kind::Connect), Just(Kind::Sendmsg)],
+                prop_oneof![
+                    Just(Kind::Connect),
+                    Just(Kind::Sendmsg),
+                    Just(Kind::Bind),
+                    Just(Kind::Socket)
+                ],
                 vec(any::<u8>(), 24)
             ),
+            (Just(Kind::Unix), vec(any::<u8>(), 4..=4 + UNIX_NAME_MAX)),
             (
                 prop_oneof![Just(Kind::Fork), Just(Kind::Exit)],
                 vec(any::<u8>(), 8)

@@ -15,7 +15,7 @@ use super::{
     process::{Executable, Processes},
     record::{
         Actor, Decided, Ending, Event, Exit, FileAccess, Fork, NetworkAccess, Note, RECORD_VERSION,
-        Record, Rule, What,
+        Record, Rule, SocketAccess, UnixAccess, What,
     },
     sequence::Sequences,
     text::{HexUnlessUtf8, Text},
@@ -97,6 +97,25 @@ impl<'a> Knowledge<'a> {
             Body::Exec(path) => Event::Exec(self.file(prefix, actor, path, false)),
             Body::Connect(body) => Event::Connect(self.network(prefix, actor, &body)),
             Body::Sendmsg(body) => Event::Sendmsg(self.network(prefix, actor, &body)),
+            Body::Bind(body) => Event::Bind(NetworkAccess {
+                name: None,
+                ..self.network(prefix, actor, &body)
+            }),
+            Body::Socket(body) => Event::Socket(SocketAccess {
+                decided: self.decided(prefix),
+                actor,
+                family: Number::family(body.family),
+                protocol: body.protocol,
+                socket_type: Number::socket_type(body.socket_type),
+            }),
+            Body::Unix(unix) => Event::Unix(UnixAccess {
+                decided: self.decided(prefix),
+                actor,
+                path: (!unix.name.is_empty()).then_some(Text(unix.name)),
+                path_bytes: HexUnlessUtf8(unix.name),
+                is_abstract: unix.body.is_abstract != 0,
+                socket_type: Number::socket_type(unix.body.socket_type),
+            }),
             Body::Fork(body) => Event::Fork(Fork {
                 actor,
                 child: body.child,

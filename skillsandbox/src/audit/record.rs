@@ -45,9 +45,11 @@ impl Record<'_> {
     pub fn decision(&self) -> Option<&Decided<'_>> {
         match &self.what {
             What::Event(Event::Open(file) | Event::Exec(file)) => Some(&file.decided),
-            What::Event(Event::Connect(network) | Event::Sendmsg(network)) => {
-                Some(&network.decided)
-            }
+            What::Event(
+                Event::Connect(network) | Event::Sendmsg(network) | Event::Bind(network),
+            ) => Some(&network.decided),
+            What::Event(Event::Socket(socket)) => Some(&socket.decided),
+            What::Event(Event::Unix(unix)) => Some(&unix.decided),
             What::Event(Event::Fork(_) | Event::Exit(_)) | What::Note(_) => None,
         }
     }
@@ -86,6 +88,12 @@ pub enum Event<'a> {
     Connect(NetworkAccess<'a>),
     /// A datagram was sent.
     Sendmsg(NetworkAccess<'a>),
+    /// A socket was given an address of its own.
+    Bind(NetworkAccess<'a>),
+    /// A socket was made.
+    Socket(SocketAccess<'a>),
+    /// A unix socket was connected.
+    Unix(UnixAccess<'a>),
     /// A process was made.
     Fork(Fork<'a>),
     /// A process ended.
@@ -162,7 +170,7 @@ pub struct FileAccess<'a> {
     pub error: Option<&'static str>,
 }
 
-/// A connection or a datagram.
+/// A connection, a datagram, or an address of a socket's own.
 #[derive(Clone, Debug, Serialize)]
 pub struct NetworkAccess<'a> {
     /// The decision.
@@ -171,9 +179,9 @@ pub struct NetworkAccess<'a> {
     /// Who did it.
     #[serde(flatten)]
     pub actor: Actor<'a>,
-    /// Destination. A mapped IPv4 address is written as IPv4; `family` tells the two apart.
+    /// The address. A mapped IPv4 address is written as IPv4; `family` tells the two apart.
     pub address: IpAddr,
-    /// Destination port.
+    /// The port.
     pub port: u16,
     /// Family of the address as the program gave it.
     pub family: Number,
@@ -183,6 +191,43 @@ pub struct NetworkAccess<'a> {
     pub socket_type: Number,
     /// A declared host name that has this address, when one is known.
     pub name: Option<String>,
+}
+
+/// A new socket.
+#[derive(Clone, Debug, Serialize)]
+pub struct SocketAccess<'a> {
+    /// The decision.
+    #[serde(flatten)]
+    pub decided: Decided<'a>,
+    /// Who did it.
+    #[serde(flatten)]
+    pub actor: Actor<'a>,
+    /// Family of the socket.
+    pub family: Number,
+    /// Number of the protocol, whose meaning depends on the family; 0 is the usual one.
+    pub protocol: u16,
+    /// Type of the socket.
+    pub socket_type: Number,
+}
+
+/// A connection to a unix socket.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnixAccess<'a> {
+    /// The decision.
+    #[serde(flatten)]
+    pub decided: Decided<'a>,
+    /// Who did it.
+    #[serde(flatten)]
+    pub actor: Actor<'a>,
+    /// The name that the socket reached was bound to; null when it has none.
+    pub path: Option<Text<'a>>,
+    /// The name's bytes in hexadecimal when they are not UTF-8.
+    pub path_bytes: HexUnlessUtf8<'a>,
+    /// Whether the name is an abstract one, which lies in no folder.
+    #[serde(rename = "abstract")]
+    pub is_abstract: bool,
+    /// Type of the socket.
+    pub socket_type: Number,
 }
 
 /// A process or a thread was made.

@@ -86,14 +86,22 @@ fn event_bytes() -> Vec<Vec<u8>> {
         testing::path(seen, Kind::Open, passed, "../secrets"),
         testing::fork(testing::prefix(7), 4243),
         testing::exit(testing::prefix(8), 9),
+        testing::network(
+            testing::denied(9, Reason::NotGranted),
+            Kind::Bind,
+            "0.0.0.0",
+            53,
+        ),
+        testing::socket(testing::denied(10, Reason::AddressFamily), 17, 3),
+        testing::unix(testing::denied(11, Reason::NoRule), "/run/docker.sock"),
     ]
 }
 
 fn notes() -> Vec<Note> {
     let counters = SlotCounters {
-        records: 11,
+        records: 14,
         processes: 2,
-        denied: 2,
+        denied: 5,
         dropped_allowed: 3,
         ..SlotCounters::default()
     };
@@ -107,6 +115,9 @@ fn notes() -> Vec<Note> {
         exec: verdicts(1, 0),
         connect: verdicts(1, 0),
         sendmsg: verdicts(0, 1),
+        bind: verdicts(0, 1),
+        socket: verdicts(0, 1),
+        unix: verdicts(0, 1),
         fork: 1,
         exit: 1,
     };

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use skillsandbox_common::{
-    event::{NetworkBody, PathBody, PathSource, ProcessBody},
+    event::{NetworkBody, PathBody, PathSource, ProcessBody, UnixBody},
     header::{Actor, COMM_LEN, EVENT_VERSION, EventHeader, EventPrefix, Kind, Reason, Verdict},
 };
 use zerocopy::IntoBytes;
@@ -76,7 +76,7 @@ pub(crate) fn network(mut prefix: EventPrefix, kind: Kind, address: &str, port: 
         IpAddr::V4(v4) => (v4.to_ipv6_mapped(), 2),
         IpAddr::V6(v6) => (v6, 10),
     };
-    let datagram = kind == Kind::Sendmsg;
+    let datagram = matches!(kind, Kind::Sendmsg | Kind::Bind);
     let body = NetworkBody {
         address: address.octets(),
         port,
@@ -85,6 +85,27 @@ pub(crate) fn network(mut prefix: EventPrefix, kind: Kind, address: &str, port: 
         socket_type: if datagram { 2 } else { 1 },
     };
     encode(prefix, body.as_bytes())
+}
+
+pub(crate) fn socket(mut prefix: EventPrefix, family: u16, socket_type: u16) -> Vec<u8> {
+    prefix.header.kind = Kind::Socket as u8;
+    let body = NetworkBody {
+        address: [0; 16],
+        port: 0,
+        family,
+        protocol: 0,
+        socket_type,
+    };
+    encode(prefix, body.as_bytes())
+}
+
+pub(crate) fn unix(mut prefix: EventPrefix, name: &str) -> Vec<u8> {
+    prefix.header.kind = Kind::Unix as u8;
+    let body = UnixBody {
+        socket_type: 1,
+        is_abstract: 0,
+    };
+    encode(prefix, &[body.as_bytes(), name.as_bytes()].concat())
 }
 
 pub(crate) fn fork(prefix: EventPrefix, child: u32) -> Vec<u8> {

@@ -10,7 +10,7 @@ use skillsandbox_common::header::Reason;
 
 use super::{
     code::Code,
-    record::{Event, FileAccess, NetworkAccess, Record, What},
+    record::{Event, FileAccess, NetworkAccess, Record, SocketAccess, UnixAccess, What},
     text::Escaped,
 };
 
@@ -67,6 +67,9 @@ impl Violations {
                 "sendmsg",
                 network_target(&mut self.scratch, "sendmsg", network),
             ),
+            Event::Bind(network) => ("bind", network_target(&mut self.scratch, "bind", network)),
+            Event::Socket(socket) => ("socket", socket_target(&mut self.scratch, socket)),
+            Event::Unix(unix) => ("unix", unix_target(&mut self.scratch, unix)),
             Event::Fork(_) | Event::Exit(_) => return,
         };
         self.total += 1;
@@ -116,4 +119,17 @@ fn network_target(out: &mut String, kind: &str, network: &NetworkAccess<'_>) -> 
     let address = std::net::SocketAddr::new(network.address, network.port);
     let _ = write!(out, "{kind} {address}/{}", network.protocol);
     network.decided.reason
+}
+
+fn socket_target(out: &mut String, socket: &SocketAccess<'_>) -> Code<Reason> {
+    let (family, kind, protocol) = (&socket.family, &socket.socket_type, socket.protocol);
+    let _ = write!(out, "socket {family} {kind}/{protocol}");
+    socket.decided.reason
+}
+
+fn unix_target(out: &mut String, unix: &UnixAccess<'_>) -> Code<Reason> {
+    let at = if unix.is_abstract { "@" } else { "" };
+    let name = unix.path.map_or(&b"(no name)"[..], |name| name.0);
+    let _ = write!(out, "unix {at}{}", Escaped(name));
+    unix.decided.reason
 }

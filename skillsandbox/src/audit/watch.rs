@@ -11,7 +11,10 @@ use skillsandbox_common::header::{Reason, Verdict};
 use super::{
     code::Code,
     counts::Summary,
-    record::{Actor, Decided, Ending, Event, FileAccess, NetworkAccess, Note, Record, What},
+    record::{
+        Actor, Decided, Ending, Event, FileAccess, NetworkAccess, Note, Record, SocketAccess,
+        UnixAccess, What,
+    },
     sink::Sink,
     text::{Escaped, Quoted},
 };
@@ -130,6 +133,9 @@ fn show_event(out: &mut impl Write, colour: Colour, event: &Event<'_>) -> io::Re
         Event::Exec(file) => show_file(out, colour, "exec", file),
         Event::Connect(network) => show_network(out, colour, "connect", network),
         Event::Sendmsg(network) => show_network(out, colour, "sendmsg", network),
+        Event::Bind(network) => show_network(out, colour, "bind", network),
+        Event::Socket(socket) => show_socket(out, colour, socket),
+        Event::Unix(unix) => show_unix(out, colour, unix),
         Event::Fork(fork) => {
             write!(out, "      fork    {}", fork.child)?;
             show_actor(out, &fork.actor)
@@ -188,6 +194,25 @@ fn show_network(
     }
     show_actor(out, &network.actor)?;
     show_why(out, &network.decided)
+}
+
+fn show_socket(out: &mut impl Write, colour: Colour, socket: &SocketAccess<'_>) -> io::Result<()> {
+    show_verdict(out, colour, "socket", socket.decided.verdict)?;
+    let (family, kind, protocol) = (&socket.family, &socket.socket_type, socket.protocol);
+    write!(out, "{family} {kind}/{protocol}")?;
+    show_actor(out, &socket.actor)?;
+    show_why(out, &socket.decided)
+}
+
+fn show_unix(out: &mut impl Write, colour: Colour, unix: &UnixAccess<'_>) -> io::Result<()> {
+    show_verdict(out, colour, "unix", unix.decided.verdict)?;
+    let at = if unix.is_abstract { "@" } else { "" };
+    match unix.path {
+        Some(name) => write!(out, "{at}{}", Quoted(name.0))?,
+        None => write!(out, "(no name)")?,
+    }
+    show_actor(out, &unix.actor)?;
+    show_why(out, &unix.decided)
 }
 
 fn show_actor(out: &mut impl Write, actor: &Actor<'_>) -> io::Result<()> {

@@ -33,7 +33,15 @@ const MANIFEST: &[u8] =
 const PERMISSIONS: &[(&str, &[&str])] = &[
     ("network egress, IPv4", &["ebpf connect4", "ebpf sendmsg4"]),
     ("network egress, IPv6", &["ebpf connect6", "ebpf sendmsg6"]),
-    ("listening and accepting (TCP)", &["seccomp", "landlock"]),
+    (
+        "addresses of its own, listening, accepting",
+        &["ebpf bind4", "ebpf bind6", "seccomp", "landlock"],
+    ),
+    (
+        "unix sockets of the host",
+        &["ebpf unix_connect", "seccomp"],
+    ),
+    ("other kinds of sockets", &["ebpf socket_create", "seccomp"]),
     ("files: open", &["ebpf file_open", "mounts", "landlock"]),
     (
         "files: unlink, rename, link, truncate",

@@ -184,7 +184,9 @@ impl Objects {
                     "connect4" => CgroupSockAddrAttachType::Connect4,
                     "connect6" => CgroupSockAddrAttachType::Connect6,
                     "sendmsg4" => CgroupSockAddrAttachType::UDPSendMsg4,
-                    _ => CgroupSockAddrAttachType::UDPSendMsg6,
+                    "sendmsg6" => CgroupSockAddrAttachType::UDPSendMsg6,
+                    "bind4" => CgroupSockAddrAttachType::Bind4,
+                    _ => CgroupSockAddrAttachType::Bind6,
                 };
                 let mut loaded = CgroupSockAddr::from_pin(path, kind).map_err(&refused)?;
                 // A link always allows others beside it, and takes no flag that says so

@@ -9,6 +9,8 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::BorrowedFd,
+    os::linux::net::SocketAddrExt,
+    os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -82,6 +84,8 @@ impl Prover {
     fn try_for(&mut self, program: &Program) -> Result<i32, KernelError> {
         match program.hook {
             Hook::LsmCgroup("bprm_check_security") => self.attempt("exec"),
+            Hook::LsmCgroup("unix_stream_connect") => self.attempt("unix"),
+            Hook::LsmCgroup("socket_create") => self.attempt("socket"),
             Hook::LsmCgroup(_) => self.attempt("open"),
             Hook::SocketAddress(hook) => self.attempt(hook),
             Hook::RawTracepoint(_) => self.attempt("nothing"),
@@ -143,6 +147,10 @@ pub fn child() -> io::Result<()> {
             "connect6" => socket(V6).and_then(|socket| socket.connect((V6, DISCARD))),
             "sendmsg4" => socket(V4).and_then(|socket| send(&socket, V4)),
             "sendmsg6" => socket(V6).and_then(|socket| send(&socket, V6)),
+            "bind4" => socket(V4).map(drop),
+            "bind6" => socket(V6).map(drop),
+            "unix" => unix(),
+            "socket" => UnixDatagram::unbound().map(drop),
             _ => Ok(()),
         };
         let errno = outcome
@@ -159,6 +167,14 @@ const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 fn socket(address: IpAddr) -> io::Result<UdpSocket> {
     UdpSocket::bind((address, 0))
+}
+
+/// Connects to a unix socket of this process's own.
+fn unix() -> io::Result<()> {
+    let name = format!("skillsandbox-probe-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(name)?;
+    let _listener = UnixListener::bind_addr(&address)?;
+    UnixStream::connect_addr(&address).map(drop)
 }
 
 fn send(socket: &UdpSocket, address: IpAddr) -> io::Result<()> {

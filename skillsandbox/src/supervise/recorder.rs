@@ -41,6 +41,10 @@ pub(super) struct About {
     pub(super) log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a run sends few, and one of them ends it"
+)]
 enum Message {
     Note(Note),
     End(Ending),

@@ -66,6 +66,9 @@ impl Probe {
             "exec-held" => self.exec_held(words),
             "exec-memory" => exec_memory(words),
             "connect" => network::connect(&utf8(word(0)?)?, address(word(1)?, word(2)?)?),
+            "bind" => network::bind(&utf8(word(0)?)?, address(word(1)?, word(2)?)?),
+            "unix" => network::connect_unix(word(0)?),
+            "socket" => network::make(number(word(0)?)?, number(word(1)?)?, number(word(2)?)?),
             "uring-connect" => network::ring_connect(address(word(0)?, word(1)?)?),
             "send" => network::send(&utf8(word(0)?)?, address(word(1)?, word(2)?)?),
             "fast-open" => network::fast_open(address(word(0)?, word(1)?)?),
@@ -144,6 +147,10 @@ fn address(ip: &[u8], port: &[u8]) -> Result<SocketAddr> {
     let ip: IpAddr = utf8(ip)?.parse().map_err(io::Error::other)?;
     let port = utf8(port)?.parse().map_err(io::Error::other)?;
     Ok(SocketAddr::new(ip, port))
+}
+
+fn number(word: &[u8]) -> Result<i32> {
+    utf8(word)?.parse().map_err(io::Error::other)
 }
 
 fn simple(word: &[u8], call: impl Fn(*const libc::c_char) -> i32) -> Result<()> {

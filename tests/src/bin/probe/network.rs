@@ -1,9 +1,17 @@
 //! Ways to reach an address.
 
 use std::{
+    ffi::OsStr,
     io, mem,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr as UnixAddress, UnixStream},
+        },
+    },
 };
 
 use super::{
@@ -85,6 +93,29 @@ pub(crate) fn connect(protocol: &str, address: SocketAddr) -> Result<()> {
     // SAFETY: the address and its length belong together and outlive the call.
     let result = unsafe { libc::connect(socket.as_raw_fd(), raw.pointer(), raw.length) };
     checked(result.into()).map(drop)
+}
+
+pub(crate) fn bind(protocol: &str, address: SocketAddr) -> Result<()> {
+    let (kind, protocol) = kind_of(protocol)?;
+    let socket = socket(address, kind, protocol)?;
+    let raw = Raw::new(address);
+    // SAFETY: the address and its length belong together and outlive the call.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), raw.pointer(), raw.length) };
+    checked(result.into()).map(drop)
+}
+
+/// Connects to the unix socket of this path, or after `@` of this abstract name.
+pub(crate) fn connect_unix(name: &[u8]) -> Result<()> {
+    let address = match name.split_first() {
+        Some((b'@', name)) => UnixAddress::from_abstract_name(name)?,
+        _ => UnixAddress::from_pathname(OsStr::from_bytes(name))?,
+    };
+    UnixStream::connect_addr(&address).map(drop)
+}
+
+pub(crate) fn make(family: i32, kind: i32, protocol: i32) -> Result<()> {
+    // SAFETY: takes numbers only.
+    descriptor(unsafe { libc::socket(family, kind, protocol) }.into()).map(drop)
 }
 
 pub(crate) fn ring_connect(address: SocketAddr) -> Result<()> {
