@@ -159,5 +159,8 @@ codes! {
         Observed = 13 "observed",
         /// The kernel is to choose the port, so nobody else's is taken.
         AnyPort = 14 "any_port",
+        /// The task is in another mount namespace than its sandbox, or under another root, where
+        /// a path can mean another file.
+        ForeignNamespace = 15 "foreign_namespace",
     }
 }

@@ -49,6 +49,8 @@ pub const PROGRAMS: &[Program] = &[
 pub const MAP_CONFIG: &str = "CONFIG";
 /// Slot → [`SlotCounters`](crate::slot::SlotCounters).
 pub const MAP_COUNTERS: &str = "COUNTERS";
+/// Slot → the mount namespace and root in which its paths mean what its rules say.
+pub const MAP_HOMES: &str = "HOMES";
 /// Slot → path prefix → [`FileRule`](crate::rule::FileRule).
 pub const MAP_FILE_RULES: &str = "FILE_RULES";
 /// Slot and last path component → [`FileRule`](crate::rule::FileRule).
@@ -70,6 +72,7 @@ pub const MAP_TRACED: &str = "TRACED";
 pub const MAPS: &[&str] = &[
     MAP_CONFIG,
     MAP_COUNTERS,
+    MAP_HOMES,
     MAP_FILE_RULES,
     MAP_NAME_RULES,
     MAP_NETWORK_RULES,

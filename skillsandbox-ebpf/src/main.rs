@@ -13,6 +13,7 @@
 
 mod actor;
 mod emit;
+mod home;
 mod hook;
 mod maps;
 mod offsets;

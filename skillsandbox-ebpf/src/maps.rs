@@ -44,6 +44,9 @@ type Ring = RingBuf<u8, RING_BYTES>;
 pub static CONFIG: Array<SlotConfig, { SLOTS as usize }> = Array::new();
 #[btf_map]
 pub static COUNTERS: Array<SlotCounters, { SLOTS as usize }> = Array::new();
+/// [`crate::home`]; 0 until the first access of a sandbox.
+#[btf_map]
+pub static HOMES: Array<u64, { SLOTS as usize }> = Array::new();
 #[btf_map]
 pub static FILE_RULES: ArrayOfMaps<FileRules, { SLOTS as usize }> = ArrayOfMaps::new();
 #[btf_map]

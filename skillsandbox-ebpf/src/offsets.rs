@@ -67,6 +67,16 @@ offsets! {
     TASK_TGID => task_tgid,
     /// `struct task_struct.real_parent`
     TASK_REAL_PARENT => task_real_parent,
+    /// `struct task_struct.nsproxy`
+    TASK_NSPROXY => task_nsproxy,
+    /// `struct nsproxy.mnt_ns`
+    NSPROXY_MNT_NS => nsproxy_mnt_ns,
+    /// `struct mnt_namespace.ns.inum`
+    MNT_NAMESPACE_INUM => mnt_namespace_inum,
+    /// `struct task_struct.fs`
+    TASK_FS => task_fs,
+    /// `struct fs_struct.root.dentry`
+    FS_ROOT_DENTRY => fs_root_dentry,
     /// `struct task_struct.exit_code`
     TASK_EXIT_CODE => task_exit_code,
 }

@@ -15,7 +15,7 @@ use skillsandbox_common::{
 };
 
 use crate::{
-    actor, emit,
+    actor, emit, home,
     maps::{FILE_RULES, NAME_RULES, pointer},
     offsets,
     scratch::{self, PathEvent, Scratch},
@@ -86,15 +86,19 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
             };
             (Decision::deny(reason, 0), 0)
         } else if slot_flags != slot::NO_POLICY {
-            let decision = named(
-                scratch,
-                slot,
-                slot_flags,
-                path,
-                flags,
-                access,
-                length as u64,
-            );
+            let decision = if home::is_at(slot) {
+                named(
+                    scratch,
+                    slot,
+                    slot_flags,
+                    path,
+                    flags,
+                    access,
+                    length as u64,
+                )
+            } else {
+                Decision::deny(Reason::ForeignNamespace, 0)
+            };
             (*scratch).interpreter_next =
                 u32::from(matches!(kind, Kind::Exec) && matches!(decision.verdict, Verdict::Allow));
             (decision, length as u64 - 1)

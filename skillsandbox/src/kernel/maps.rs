@@ -11,7 +11,7 @@ use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use skillsandbox_common::{
     names::{
         MAP_CGROUP_SLOT, MAP_CONFIG, MAP_COUNTERS, MAP_DENIALS, MAP_EVENTS, MAP_FILE_RULES,
-        MAP_NAME_RULES, MAP_NETWORK_RULES, MAP_TRACED,
+        MAP_HOMES, MAP_NAME_RULES, MAP_NETWORK_RULES, MAP_TRACED,
     },
     rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN},
     slot::{FLAG_NAMES, STATE_ENFORCING, SlotConfig, SlotCounters},
@@ -34,6 +34,7 @@ type NetworkTrie = LpmTrie<MapData, [u8; ADDRESS_KEY_LEN], NetworkValue>;
 pub(super) struct Maps {
     config: Array<MapData, Config>,
     counters: Array<MapData, Counters>,
+    homes: Array<MapData, u64>,
     files: ArrayOfMaps<MapData, FileTrie>,
     names: HashMap<MapData, NameKey, FileValue>,
     networks: ArrayOfMaps<MapData, NetworkTrie>,
@@ -63,6 +64,7 @@ impl Maps {
         Ok(Self {
             config: open!(objects, MAP_CONFIG, Array),
             counters: open!(objects, MAP_COUNTERS, Array),
+            homes: open!(objects, MAP_HOMES, Array),
             files: open!(objects, MAP_FILE_RULES, ArrayOfMaps),
             names: open!(objects, MAP_NAME_RULES, HashMap),
             networks: open!(objects, MAP_NETWORK_RULES, ArrayOfMaps),
@@ -108,6 +110,9 @@ impl Maps {
         for cgroup in traced {
             self.forget_cgroup(cgroup)?;
         }
+        self.homes
+            .set(slot, 0, 0)
+            .map_err(KernelError::map("reset", MAP_HOMES))?;
         self.counters
             .set(slot, [0; size_of::<SlotCounters>()], 0)
             .map_err(KernelError::map("reset", MAP_COUNTERS))

@@ -28,6 +28,11 @@ const WANTED: &[(&str, &str, &str)] = &[
     ("TASK_PID", "task_struct", "pid"),
     ("TASK_TGID", "task_struct", "tgid"),
     ("TASK_REAL_PARENT", "task_struct", "real_parent"),
+    ("TASK_NSPROXY", "task_struct", "nsproxy"),
+    ("NSPROXY_MNT_NS", "nsproxy", "mnt_ns"),
+    ("MNT_NAMESPACE_INUM", "mnt_namespace", "ns.inum"),
+    ("TASK_FS", "task_struct", "fs"),
+    ("FS_ROOT_DENTRY", "fs_struct", "root.dentry"),
     ("TASK_EXIT_CODE", "task_struct", "exit_code"),
 ];
 
