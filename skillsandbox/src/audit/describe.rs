@@ -20,6 +20,7 @@ use super::{
     sequence::Sequences,
     text::{HexUnlessUtf8, Text},
 };
+use crate::policy::{Advice, DeniedAddress, DeniedFile};
 
 /// A rule of the policy as a person reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +37,21 @@ pub trait Names: Sync {
     fn name_of(&self, address: IpAddr) -> Option<String>;
 }
 
-/// Decides what a call meant that was seen after the fact (`path_source` is `passed`), where no
-/// eBPF program could decide on it.
+/// Knows the rules.
 pub trait Judge: Sync {
-    /// The decision on a call with these arguments and this result: 0 or more, or `-errno`.
+    /// The decision on a call that was seen after the fact (`path_source` is `passed`), where no
+    /// eBPF program could decide on it, by its arguments and its result: 0 or more, or `-errno`.
     fn judge(&self, path: &[u8], access: u16, result: i32) -> Decision;
+
+    /// What would let an open or execution through.
+    fn advise_file(&self, _: &DeniedFile<'_>) -> Option<Advice> {
+        None
+    }
+
+    /// What would let a connection or datagram through.
+    fn advise_address(&self, _: &DeniedAddress<'_>) -> Option<Advice> {
+        None
+    }
 }
 
 /// The judge when none is given: what the kernel refused was denied, nothing else is decided.
@@ -73,7 +84,7 @@ pub struct Knowledge<'a> {
     pub rules: &'a [RuleText],
     /// Host names of addresses.
     pub names: Option<&'a dyn Names>,
-    /// Judge of calls seen after the fact; [`ByResult`] when `None`.
+    /// Who knows the rules; [`ByResult`] when `None`.
     pub judge: Option<&'a dyn Judge>,
 }
 
@@ -131,7 +142,13 @@ impl<'a> Knowledge<'a> {
             verdict: Code::verdict(prefix.header.verdict),
             reason: Code::reason(prefix.header.reason),
             rule: self.rule(prefix.actor.rule),
+            permit: None,
+            remedy: None,
         }
+    }
+
+    fn judge(&self) -> &dyn Judge {
+        self.judge.unwrap_or(&ByResult)
     }
 
     fn rule(&self, number: u32) -> Option<Rule<'a>> {
@@ -159,13 +176,19 @@ impl<'a> Knowledge<'a> {
         let passed = source == Code::Known(PathSource::Passed);
         let mut decided = self.decided(prefix);
         if passed && decided.reason == Code::Known(Reason::Observed) {
-            let judge = self.judge.unwrap_or(&ByResult);
-            let decision = judge.judge(path, body.access, body.result);
-            decided = Decided {
-                verdict: Code::Known(decision.verdict),
-                reason: Code::Known(decision.reason),
-                rule: self.rule(decision.rule.into()),
+            let decision = self.judge().judge(path, body.access, body.result);
+            decided.verdict = Code::Known(decision.verdict);
+            decided.reason = Code::Known(decision.reason);
+            decided.rule = self.rule(decision.rule.into());
+        }
+        if let Some(reason) = decided.denial() {
+            let denied = DeniedFile {
+                reason,
+                rule: decided.rule.as_ref().map_or(0, |rule| rule.number),
+                path,
+                access: body.access,
             };
+            decided.advise(self.judge().advise_file(&denied));
         }
         FileAccess {
             decided,
@@ -195,15 +218,26 @@ impl<'a> Knowledge<'a> {
         'a: 'r,
     {
         let address = Ipv6Addr::from(body.address).to_canonical();
+        let name = self.names.and_then(|names| names.name_of(address));
+        let mut decided = self.decided(prefix);
+        if let Some(reason) = decided.denial() {
+            decided.advise(self.judge().advise_address(&DeniedAddress {
+                reason,
+                address,
+                port: body.port,
+                protocol: body.protocol,
+                name: name.as_deref(),
+            }));
+        }
         NetworkAccess {
-            decided: self.decided(prefix),
+            decided,
             actor,
             address,
             port: body.port,
             family: Number::family(body.family),
             protocol: Number::protocol(body.protocol),
             socket_type: Number::socket_type(body.socket_type),
-            name: self.names.and_then(|names| names.name_of(address)),
+            name,
         }
     }
 }
