@@ -3,7 +3,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use skillsandbox_common::{
-    header::{Reason, Verdict},
+    header::Reason,
     rule::{Access, Protocols},
 };
 
@@ -79,27 +79,37 @@ impl RuleSet {
             Ok(path) => path,
             Err(advice) => return advice,
         };
-        let access = denied.access & Access::ALL;
-        // Nothing covers the path: every rule need not be asked again.
-        let missing = if denied.reason == Reason::NoRule {
-            access
-        } else {
-            let decision = self.decide_file(denied.path, access);
+        if denied.reason == Reason::Refused {
+            // Whoever refused did not ask the rules: one may deny it as well.
+            let decision = self.decide_file(denied.path, denied.access);
             if decision.reason == Reason::DenyRule {
                 return self.take_out(decision.rule.into());
             }
-            [Access::READ, Access::WRITE, Access::EXEC]
-                .into_iter()
-                .filter(|bit| access & bit != 0)
-                .filter(|bit| self.decide_file(denied.path, *bit).verdict == Verdict::Deny)
-                .sum()
+        }
+        // A skill can be denied as often as it likes, so this looks at each rule once at most.
+        let granted = match denied.reason {
+            Reason::NoRule => 0,
+            _ => self.granted(denied.path),
         };
+        let missing = denied.access & Access::ALL & !granted;
         if missing == 0 {
             return Advice::remedy(
                 "the rules allow it: the file's mode or another layer of the kernel refused",
             );
         }
         Advice::Permit(permissions(&path, missing))
+    }
+
+    /// Bits of every grant that covers this path, where no rule denies it.
+    fn granted(&self, path: &[u8]) -> u16 {
+        let covering = self
+            .rules()
+            .iter()
+            .filter_map(|rule| specificity(&rule.subject, path));
+        covering.fold(0, |granted, (_, grant)| match grant {
+            Grant::Allow(bits) => granted | bits,
+            Grant::Deny => granted,
+        })
     }
 
     fn take_out(&self, number: u32) -> Advice {

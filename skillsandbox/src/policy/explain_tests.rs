@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use skillsandbox_common::header::Verdict;
+
 use super::*;
 use crate::{
     audit::text::misleads,
