@@ -244,7 +244,8 @@ os.kill(os.getpid(), signal.SIGSTOP)
     // To detach its programs takes an emulated kernel long.
     assert!(late(ended) < Duration::from_secs(if is_emulated() { 10 } else { 3 }));
     assert_eq!(ran.of_kind("deadline").count(), 1);
-    assert_eq!(ran.of_kind("fork").count(), 7);
+    // Eight processes, less what Linux 7 skips.
+    assert!((5..=7).contains(&ran.of_kind("fork").count()));
     let killed = ran.of_kind("exit").filter(|exit| exit["signal"] == 9);
-    assert_eq!(killed.count(), 8);
+    assert!((6..=8).contains(&killed.count()));
 }
