@@ -42,8 +42,6 @@ pub enum Access {
     },
 }
 
-/// `IPPROTO_ICMP` or, for a socket of IPv6, `IPPROTO_ICMPV6`: a protocol without rules of its own.
-pub const ICMP: u8 = 1;
 /// `IPPROTO_TCP`.
 pub const TCP: u8 = 6;
 /// `IPPROTO_UDP`.
@@ -141,9 +139,8 @@ fn reach(
     };
     let (kind, protocol) = match protocol {
         TCP => (SocketType::STREAM, rustix::net::ipproto::TCP),
-        UDP => (SocketType::DGRAM, rustix::net::ipproto::UDP),
-        _ if six => (SocketType::DGRAM, rustix::net::ipproto::ICMPV6),
-        _ => (SocketType::DGRAM, rustix::net::ipproto::ICMP),
+        // No socket of another protocol can be made in a sandbox.
+        _ => (SocketType::DGRAM, rustix::net::ipproto::UDP),
     };
     let protocol: Option<Protocol> = Some(protocol);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -17,14 +17,13 @@ use skillsandbox_common::header::{Kind, Reason, Verdict};
 use skillsandbox_common::rule::{Access as Bits, Decision, Protocols};
 use skillsandbox_common::slot::{SLOTS, SlotCounters};
 
-use crate::kernel_access::{Access, ICMP, Inside, TCP};
+use crate::kernel_access::{Access, Inside, TCP};
 use crate::kernel_rng::{Rng, SEED};
 use crate::kernel_rules as rules;
 use crate::kernel_sandbox::Ground;
 use crate::kernel_world::{LONGEST, World};
 
 const EPERM: i32 = 1;
-const ICMPV6: u16 = 58;
 /// Slots that one run goes through.
 const SLOTS_USED: usize = 3;
 /// Room for the events of one rule set, of which none may be lost.
@@ -276,13 +275,12 @@ impl Trial {
             Access::Reach {
                 send,
                 protocol,
-                six,
                 address,
                 port,
+                ..
             } => {
                 let bit = match *protocol {
                     TCP => Protocols::TCP,
-                    ICMP => Protocols::OTHER,
                     _ => Protocols::UDP,
                 };
                 Event {
@@ -291,10 +289,7 @@ impl Trial {
                     object: Object::Address {
                         address: *address,
                         port: *port,
-                        protocol: match *protocol {
-                            ICMP if *six => ICMPV6,
-                            other => u16::from(other),
-                        },
+                        protocol: u16::from(*protocol),
                     },
                 }
             }
@@ -411,7 +406,6 @@ fn own_network() -> Result<()> {
         let status = Command::new("ip").args(command.split(' ')).status()?;
         ensure!(status.success(), "ip {command}: {status}");
     }
-    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")?;
     Ok(())
 }
 

@@ -183,6 +183,87 @@ fn a_trace_counts_what_its_events_are_and_adds_up() {
     assert_eq!(trace["exit_code"], 0);
 }
 
+/// Adds the entries of a `permit` to a manifest.
+fn add(manifest: &mut Manifest, line: &str) {
+    let base = "skill: { name: a, version: '1' }\nentrypoint: { command: a }\n";
+    let text = format!("{base}{line}\n");
+    let parsed = skillsandbox::manifest::Manifest::parse("permit", text.as_bytes())
+        .unwrap_or_else(|error| panic!("{line}: {error}"));
+    let parsed = serde_json::to_value(&parsed.permissions).expect("JSON");
+    for pointer in [
+        "/filesystem/read",
+        "/filesystem/write",
+        "/exec/allow",
+        "/network/egress",
+    ] {
+        let entries = parsed.pointer(pointer).and_then(Value::as_array);
+        let pointer = format!("/permissions{pointer}");
+        let mut there = manifest
+            .0
+            .pointer(&pointer)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        there.extend(entries.expect("a list").iter().cloned());
+        *manifest = manifest.clone().set(&pointer, Value::Array(there));
+    }
+}
+
+#[test]
+fn what_each_denial_says_to_add_lets_it_through() {
+    let scene = Scene::new("permit");
+    let (read, written) = (scene.file("a \"b\" 'c'\\d: #"), scene.file("written"));
+    let attempts = attempts!(
+        ["read", read],
+        ["write", written],
+        ["exec", "/usr/bin/env"],
+        ["send", "sendto", "127.0.0.1", "10"],
+    );
+    let run = |manifest: &Manifest| {
+        Run::probe(&scene, manifest, &attempts)
+            .option("--record-refused")
+            .end()
+    };
+    let denying = Manifest::default();
+    let ran = run(&denying);
+    ran.endings(&attempts).none_ok("before");
+    let mut granting = denying;
+    let denials = ran.events.iter().filter(|event| event["verdict"] == "deny");
+    let mut lines = BTreeSet::new();
+    for event in denials {
+        assert!(event["remedy"].is_null(), "{event}");
+        lines.insert(event["permit"].as_str().expect("a line to add"));
+    }
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    for line in lines {
+        add(&mut granting, line);
+    }
+    let ran = run(&granting);
+    ran.endings(&attempts).all_ok("with what was named");
+    assert_eq!(number(&ran.trace()["counts"]["denied"]), 0);
+}
+
+#[test]
+fn a_denial_by_rule_names_the_line_to_take_it_out_of() {
+    let scene = Scene::new("remedy");
+    let denied = Path::new("/usr/share/common-licenses/BSD");
+    let attempts = attempts!(["read", denied]);
+    let ran = Run::probe(&scene, &Manifest::default().deny(denied), &attempts)
+        .option("--record-refused")
+        .end();
+    ran.endings(&attempts).none_ok("denied");
+    let event = ran
+        .of_kind("open")
+        .find(|event| event["verdict"] == "deny")
+        .expect("a denial");
+    assert!(event["permit"].is_null(), "{event}");
+    let remedy = event["remedy"].as_str().expect("words");
+    let expected = format!("take `filesystem.deny {}` out of line ", denied.display());
+    assert!(remedy.starts_with(&expected), "{remedy}");
+    let allowed = Run::probe(&scene, &Manifest::default(), &attempts).end();
+    allowed.endings(&attempts).all_ok("without the rule");
+}
+
 #[test]
 fn a_skill_that_does_nothing_has_no_violations() {
     let scene = Scene::new("innocent");

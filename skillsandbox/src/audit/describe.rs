@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use skillsandbox_common::{
     event::{NetworkBody, PathSource},
-    header::{Actor as ActorBytes, EventPrefix, Reason, Verdict},
+    header::{Actor as ActorBytes, EventPrefix, Kind, Reason, Verdict},
     rule::Decision,
 };
 
@@ -20,6 +20,7 @@ use super::{
     sequence::Sequences,
     text::{HexUnlessUtf8, Text},
 };
+use crate::policy::{Advice, DeniedAddress, DeniedFile, advise_socket};
 
 /// A rule of the policy as a person reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +37,21 @@ pub trait Names: Sync {
     fn name_of(&self, address: IpAddr) -> Option<String>;
 }
 
-/// Decides what a call meant that was seen after the fact (`path_source` is `passed`), where no
-/// eBPF program could decide on it.
+/// Knows the rules.
 pub trait Judge: Sync {
-    /// The decision on a call with these arguments and this result: 0 or more, or `-errno`.
+    /// The decision on a call that was seen after the fact (`path_source` is `passed`), where no
+    /// eBPF program could decide on it, by its arguments and its result: 0 or more, or `-errno`.
     fn judge(&self, path: &[u8], access: u16, result: i32) -> Decision;
+
+    /// What would let an open or execution through.
+    fn advise_file(&self, _: &DeniedFile<'_>) -> Option<Advice> {
+        None
+    }
+
+    /// What would let a connection or datagram through.
+    fn advise_address(&self, _: &DeniedAddress<'_>) -> Option<Advice> {
+        None
+    }
 }
 
 /// The judge when none is given: what the kernel refused was denied, nothing else is decided.
@@ -73,7 +84,7 @@ pub struct Knowledge<'a> {
     pub rules: &'a [RuleText],
     /// Host names of addresses.
     pub names: Option<&'a dyn Names>,
-    /// Judge of calls seen after the fact; [`ByResult`] when `None`.
+    /// Who knows the rules; [`ByResult`] when `None`.
     pub judge: Option<&'a dyn Judge>,
 }
 
@@ -95,21 +106,21 @@ impl<'a> Knowledge<'a> {
         let what = match event.body {
             Body::Open(path) => Event::Open(self.file(prefix, actor, path, true)),
             Body::Exec(path) => Event::Exec(self.file(prefix, actor, path, false)),
-            Body::Connect(body) => Event::Connect(self.network(prefix, actor, &body)),
-            Body::Sendmsg(body) => Event::Sendmsg(self.network(prefix, actor, &body)),
-            Body::Bind(body) => Event::Bind(NetworkAccess {
-                name: None,
-                ..self.network(prefix, actor, &body)
-            }),
+            Body::Connect(body) => Event::Connect(self.reach(prefix, actor, &body)),
+            Body::Sendmsg(body) => Event::Sendmsg(self.reach(prefix, actor, &body)),
+            Body::Bind(body) => {
+                let decided = self.decided_on_socket(prefix, Kind::Bind);
+                Event::Bind(network(decided, actor, &body, None))
+            }
             Body::Socket(body) => Event::Socket(SocketAccess {
-                decided: self.decided(prefix),
+                decided: self.decided_on_socket(prefix, Kind::Socket),
                 actor,
                 family: Number::family(body.family),
                 protocol: body.protocol,
                 socket_type: Number::socket_type(body.socket_type),
             }),
             Body::Unix(unix) => Event::Unix(UnixAccess {
-                decided: self.decided(prefix),
+                decided: self.decided_on_socket(prefix, Kind::Unix),
                 actor,
                 path: (!unix.name.is_empty()).then_some(Text(unix.name)),
                 path_bytes: HexUnlessUtf8(unix.name),
@@ -150,7 +161,13 @@ impl<'a> Knowledge<'a> {
             verdict: Code::verdict(prefix.header.verdict),
             reason: Code::reason(prefix.header.reason),
             rule: self.rule(prefix.actor.rule),
+            permit: None,
+            remedy: None,
         }
+    }
+
+    fn judge(&self) -> &dyn Judge {
+        self.judge.unwrap_or(&ByResult)
     }
 
     fn rule(&self, number: u32) -> Option<Rule<'a>> {
@@ -178,13 +195,19 @@ impl<'a> Knowledge<'a> {
         let passed = source == Code::Known(PathSource::Passed);
         let mut decided = self.decided(prefix);
         if passed && decided.reason == Code::Known(Reason::Observed) {
-            let judge = self.judge.unwrap_or(&ByResult);
-            let decision = judge.judge(path, body.access, body.result);
-            decided = Decided {
-                verdict: Code::Known(decision.verdict),
-                reason: Code::Known(decision.reason),
-                rule: self.rule(decision.rule.into()),
+            let decision = self.judge().judge(path, body.access, body.result);
+            decided.verdict = Code::Known(decision.verdict);
+            decided.reason = Code::Known(decision.reason);
+            decided.rule = self.rule(decision.rule.into());
+        }
+        if let Some(reason) = decided.denial() {
+            let denied = DeniedFile {
+                reason,
+                rule: decided.rule.as_ref().map_or(0, |rule| rule.number),
+                path,
+                access: body.access,
             };
+            decided.advise(self.judge().advise_file(&denied));
         }
         FileAccess {
             decided,
@@ -204,7 +227,7 @@ impl<'a> Knowledge<'a> {
         }
     }
 
-    fn network<'r>(
+    fn reach<'r>(
         &self,
         prefix: &EventPrefix,
         actor: Actor<'r>,
@@ -214,16 +237,44 @@ impl<'a> Knowledge<'a> {
         'a: 'r,
     {
         let address = Ipv6Addr::from(body.address).to_canonical();
-        NetworkAccess {
-            decided: self.decided(prefix),
-            actor,
-            address,
-            port: body.port,
-            family: Number::family(body.family),
-            protocol: Number::protocol(body.protocol),
-            socket_type: Number::socket_type(body.socket_type),
-            name: self.names.and_then(|names| names.name_of(address)),
+        let name = self.names.and_then(|names| names.name_of(address));
+        let mut decided = self.decided(prefix);
+        if let Some(reason) = decided.denial() {
+            decided.advise(self.judge().advise_address(&DeniedAddress {
+                reason,
+                address,
+                port: body.port,
+                protocol: body.protocol,
+                name: name.as_deref(),
+            }));
         }
+        network(decided, actor, body, name)
+    }
+
+    fn decided_on_socket(&self, prefix: &EventPrefix, kind: Kind) -> Decided<'a> {
+        let mut decided = self.decided(prefix);
+        if let Some(reason) = decided.denial() {
+            decided.advise(Some(advise_socket(kind, reason)));
+        }
+        decided
+    }
+}
+
+fn network<'r>(
+    decided: Decided<'r>,
+    actor: Actor<'r>,
+    body: &NetworkBody,
+    name: Option<String>,
+) -> NetworkAccess<'r> {
+    NetworkAccess {
+        decided,
+        actor,
+        address: Ipv6Addr::from(body.address).to_canonical(),
+        port: body.port,
+        family: Number::family(body.family),
+        protocol: Number::protocol(body.protocol),
+        socket_type: Number::socket_type(body.socket_type),
+        name,
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     counts::{Counts, Dropped},
     text::{HexUnlessUtf8, Text},
 };
+use crate::policy::Advice;
 
 /// Version of the records' schema, the field `v`.
 pub const RECORD_VERSION: u8 = 1;
@@ -109,6 +110,29 @@ pub struct Decided<'a> {
     pub reason: Code<Reason>,
     /// The rule that decided, if one did.
     pub rule: Option<Rule<'a>>,
+    /// A part of a manifest that lets this access through; null unless it was denied and one can.
+    pub permit: Option<String>,
+    /// What helps, in words, where an access was denied that no permission lets through.
+    pub remedy: Option<String>,
+}
+
+impl Decided<'_> {
+    /// The reason of a denial, where this version knows it.
+    pub(super) fn denial(&self) -> Option<Reason> {
+        match (self.verdict, self.reason) {
+            (Code::Known(Verdict::Deny), Code::Known(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Adds what would have let the access through.
+    pub(super) fn advise(&mut self, advice: Option<Advice>) {
+        match advice {
+            Some(Advice::Permit(line)) => self.permit = Some(line),
+            Some(Advice::Remedy(words)) => self.remedy = Some(words),
+            None => {}
+        }
+    }
 }
 
 /// A rule of the policy.
@@ -364,6 +388,8 @@ pub struct Limit {
     pub resource: String,
     /// The limit, in the resource's unit.
     pub limit: u64,
+    /// How many of what `effect` says, since the last such note.
+    pub count: u64,
     /// What came of it.
     pub effect: String,
 }

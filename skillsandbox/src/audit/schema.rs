@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use skillsandbox_common::{
     event::PathSource,
     header::{Kind, Reason},
-    rule::Access,
+    rule::{Access, Decision},
     slot::SlotCounters,
 };
 
@@ -14,12 +14,13 @@ use super::{
     clock::Clock,
     counts::{Counts, Dropped, Tally, Verdicts},
     decode::decode,
-    describe::{Knowledge, Names, RuleText},
+    describe::{ByResult, Judge, Knowledge, Names, RuleText},
     process::{Executable, Processes},
-    record::{Deadline, End, Ending, Environment, Layer, Limit, Lost, Note, Record, Start, What},
+    record::{Deadline, End, Ending, Environment, Layer, Limit, Lost, Note, Record, Start},
     sequence::Sequences,
     testing,
 };
+use crate::policy::{Advice, DeniedAddress, DeniedFile, RuleSet, advise_address};
 
 const PAGE: &str = include_str!("../../../docs/events.md");
 
@@ -29,8 +30,24 @@ const CLOCK: Clock = Clock::with_offset(1_767_225_600_000_000_000);
 struct Hook;
 
 impl Names for Hook {
-    fn name_of(&self, _: IpAddr) -> Option<String> {
-        Some("api.openweathermap.org".to_owned())
+    fn name_of(&self, address: IpAddr) -> Option<String> {
+        let declared = address.to_string() == "203.0.113.9";
+        declared.then(|| "api.openweathermap.org".to_owned())
+    }
+}
+
+/// Advises as a run does.
+impl Judge for Hook {
+    fn judge(&self, path: &[u8], access: u16, result: i32) -> Decision {
+        ByResult.judge(path, access, result)
+    }
+
+    fn advise_file(&self, denied: &DeniedFile<'_>) -> Option<Advice> {
+        Some(RuleSet::default().advise_file(denied))
+    }
+
+    fn advise_address(&self, denied: &DeniedAddress<'_>) -> Option<Advice> {
+        Some(advise_address(denied))
     }
 }
 
@@ -94,6 +111,12 @@ fn event_bytes() -> Vec<Vec<u8>> {
         ),
         testing::socket(testing::denied(10, Reason::AddressFamily), 17, 3),
         testing::unix(testing::denied(11, Reason::NoRule), "/run/docker.sock"),
+        testing::path(
+            testing::denied(12, Reason::NotGranted),
+            Kind::Exec,
+            body(Access::EXEC),
+            "/usr/bin/curl",
+        ),
     ]
 }
 
@@ -147,7 +170,8 @@ fn notes() -> Vec<Note> {
         Note::Limit(Limit {
             resource: "memory".to_owned(),
             limit: 268_435_456,
-            effect: "a process was killed".to_owned(),
+            count: 1,
+            effect: "processes were killed".to_owned(),
         }),
         Note::Lost(Lost {
             dropped: Dropped::of(&counters),
@@ -169,7 +193,7 @@ fn written() -> Vec<Value> {
         clock: CLOCK,
         rules: &rules,
         names: Some(&Hook),
-        judge: None,
+        judge: Some(&Hook),
     };
     let mut sequences = Sequences::default();
     let mut processes = Processes::default();
@@ -179,11 +203,7 @@ fn written() -> Vec<Value> {
         let event = decode(&bytes).unwrap();
         let sequence = event.prefix.actor.sequence;
         sequences.insert(sequence);
-        let mut record = knowledge.describe(&event, &processes, &sequences);
-        if let What::Event(super::record::Event::Sendmsg(network)) = &mut record.what {
-            network.name = None;
-        }
-        written.push(json(&record));
+        written.push(json(&knowledge.describe(&event, &processes, &sequences)));
         if sequence == 1 {
             let program = Executable {
                 path: b"/usr/bin/python3.13"[..].into(),

@@ -47,7 +47,7 @@ impl Display for Quoted<'_> {
 }
 
 /// Whether a terminal would obey this character, or show it as nothing or in another place.
-fn misleads(character: char) -> bool {
+pub(crate) fn misleads(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'

@@ -219,17 +219,20 @@ fn show_actor(out: &mut impl Write, actor: &Actor<'_>) -> io::Result<()> {
     write!(out, "  {}[{}]", Quoted(actor.comm.0), actor.tgid)
 }
 
-/// The rule that decided or, without one, the reason.
+/// The rule that decided or, without one, the reason; and what would have let the access through.
 fn show_why(out: &mut impl Write, decided: &Decided<'_>) -> io::Result<()> {
     if decided.reason != Code::Known(Reason::Rule) {
         write!(out, "  {}", decided.reason)?;
     }
-    let Some(rule) = &decided.rule else {
-        return Ok(());
-    };
-    write!(out, "  rule {}", rule.number)?;
-    match rule.text {
-        Some(text) => write!(out, ": {}", Escaped(text.as_bytes())),
+    if let Some(rule) = &decided.rule {
+        write!(out, "  rule {}", rule.number)?;
+        if let Some(text) = rule.text {
+            write!(out, ": {}", Escaped(text.as_bytes()))?;
+        }
+    }
+    // Not escaped: it holds nothing but what shows, and is to be copied as it stands.
+    match &decided.permit {
+        Some(line) => write!(out, "  + {line}"),
         None => Ok(()),
     }
 }
@@ -265,9 +268,10 @@ fn show_note(out: &mut impl Write, colour: Colour, note: &Note) -> io::Result<()
         }
         Note::Limit(limit) => {
             let text = format!(
-                "limit on {} ({}) met: {}",
+                "limit on {} ({}) met: {} {}",
                 escape(&limit.resource),
                 limit.limit,
+                limit.count,
                 escape(&limit.effect)
             );
             write!(out, "{}", colour.warning(&text))

@@ -1,16 +1,21 @@
-use skillsandbox_common::{header::Kind, rule::Access, slot::SlotCounters};
+use skillsandbox_common::{
+    header::Kind,
+    rule::{Access, Decision},
+    slot::SlotCounters,
+};
 
 use super::*;
 use crate::audit::{
     clock::Clock,
     counts::{Accounting, Counts, Tally},
     decode::decode,
-    describe::{Knowledge, RuleText},
+    describe::{Judge, Knowledge, RuleText},
     process::Processes,
     record::{Layer, Lost, Start},
     sequence::Sequences,
     testing,
 };
+use crate::policy::{Advice, DeniedFile, RuleSet};
 
 fn knowledge(rules: &[RuleText]) -> Knowledge<'_> {
     Knowledge {
@@ -82,6 +87,44 @@ fn a_line_says_what_who_and_why() {
         shown(&testing::exit(testing::prefix(1), 9), Colour::None),
         "00:00:05.000       exit    by SIGKILL  python3[4242]\n"
     );
+}
+
+#[test]
+fn a_denial_shows_the_line_that_would_permit_it_as_it_is_to_be_copied() {
+    struct Rules;
+    impl Judge for Rules {
+        fn judge(&self, _: &[u8], _: u16, _: i32) -> Decision {
+            Decision::deny(Reason::Refused, 0)
+        }
+
+        fn advise_file(&self, denied: &DeniedFile<'_>) -> Option<Advice> {
+            Some(RuleSet::default().advise_file(denied))
+        }
+    }
+    let knowledge = Knowledge {
+        judge: Some(&Rules),
+        ..knowledge(&[])
+    };
+    let line = |path: &[u8]| {
+        let bytes = denied_open(path);
+        let event = decode(&bytes).unwrap();
+        let (processes, sequences) = (Processes::default(), Sequences::default());
+        show(
+            &knowledge.describe(&event, &processes, &sequences),
+            Colour::None,
+        )
+    };
+    let shown = line(b"/a \"b\"");
+    assert!(
+        shown.ends_with(
+            "no_rule  + permissions: { filesystem: { read: [\"/a \\\"b\\\"\"], write: [\"/a \\\"b\\\"\"] } }\n"
+        ),
+        "{shown:?}"
+    );
+    // No line can name these.
+    for path in [&b"/a\n\x1b[2J"[..], b"/a\xff"] {
+        assert!(line(path).ends_with("no_rule\n"), "{path:?}");
+    }
 }
 
 #[test]

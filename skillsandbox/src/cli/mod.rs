@@ -2,6 +2,7 @@
 
 mod doctor;
 pub mod exit;
+mod explain;
 mod inspect;
 mod run;
 mod validate;
@@ -39,6 +40,8 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// Show what a manifest allows, defaults included.
     Inspect(inspect::InspectArgs),
+    /// Say whether a manifest allows an access, or what to add so that it does.
+    Explain(explain::ExplainArguments),
     /// Find out what this host offers, by trying it.
     Doctor(doctor::DoctorArguments),
 }
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Validate(arguments) => validate::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
     };
     outcome.unwrap_or_else(|error| {

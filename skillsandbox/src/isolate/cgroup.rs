@@ -307,7 +307,7 @@ impl Cgroup {
         Ok(())
     }
 
-    fn read(&self, name: &str) -> io::Result<String> {
+    pub(super) fn read(&self, name: &str) -> io::Result<String> {
         io::read_to_string(File::from(self.file(name, OFlags::RDONLY)?))
     }
 }

@@ -22,6 +22,7 @@ pub mod error;
 pub mod launch;
 pub mod launcher;
 pub mod limits;
+pub mod met;
 pub mod mounts;
 pub mod paths;
 pub mod privileges;

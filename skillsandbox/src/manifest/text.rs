@@ -54,6 +54,30 @@ pub fn quoted(text: &str) -> String {
     shown
 }
 
+/// `text` as a YAML string in double quotes, on one line and of characters that show: every other
+/// one as an escape (YAML 1.2, 5.7), so that it can neither end the string nor act on a terminal.
+#[must_use]
+pub fn yaml_string(text: &str) -> String {
+    let mut shown = String::from("\"");
+    for character in text.chars() {
+        let code = u32::from(character);
+        // Writing into a string cannot fail.
+        let _ = match character {
+            '"' | '\\' => write!(shown, "\\{character}"),
+            // Letters by their class that show as nothing.
+            '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => write!(shown, "\\u{code:04x}"),
+            ' ' => write!(shown, " "),
+            _ if character.is_ascii_graphic() || character.is_alphanumeric() => {
+                write!(shown, "{character}")
+            }
+            _ if code > 0xffff => write!(shown, "\\U{code:08x}"),
+            _ => write!(shown, "\\u{code:04x}"),
+        };
+    }
+    shown.push('"');
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +95,14 @@ mod tests {
     #[test]
     fn ordinary_letters_of_any_script_stay() {
         assert_eq!(visible("Zürich 天気"), "Zürich 天気");
+    }
+
+    #[test]
+    fn a_yaml_string_escapes_all_that_does_not_show() {
+        assert_eq!(
+            yaml_string("/a \"b\\\n\u{1b}\u{ad}\u{e0001}天"),
+            r#""/a \"b\\\u000a\u001b\u00ad\U000e0001天""#
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use skillsandbox_common::{
 use super::{Grant, RuleSet, Subject};
 
 /// How specific a rule that covers an object is: the longer, the more.
-fn specificity(subject: &Subject, path: &[u8]) -> Option<(usize, Grant)> {
+pub(super) fn specificity(subject: &Subject, path: &[u8]) -> Option<(usize, Grant)> {
     match subject {
         Subject::Path(rule, grant) => {
             let rest = path.strip_prefix(rule.as_slice())?;

@@ -1,12 +1,14 @@
-//! From what a manifest asks for to what the kernel looks up, and the reference evaluator that
-//! both are held equal to.
+//! From what a manifest asks for to what the kernel looks up, the reference evaluator that both
+//! are held equal to, and what a manifest would have to say for a denied access.
 
 mod compile;
 mod decide;
+mod explain;
 mod network;
 mod rules;
 
 pub use compile::{CompileError, FileEntry, NameEntry, NetworkEntry, Tables};
+pub use explain::{Advice, DeniedAddress, DeniedFile, advise_address, advise_socket};
 pub use network::{Network, NetworkError};
 pub use rules::{Grant, Rule, RuleSet, Subject};
 

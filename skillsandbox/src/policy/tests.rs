@@ -63,7 +63,7 @@ fn component() -> impl Strategy<Value = String> {
     ]
 }
 
-fn path() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn path() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(component(), 1..6)
         .prop_map(|parts| format!("/{}", parts.join("/")).into_bytes())
 }
@@ -110,7 +110,7 @@ fn network() -> impl Strategy<Value = Network> {
     })
 }
 
-fn rules() -> impl Strategy<Value = RuleSet> {
+pub(super) fn rules() -> impl Strategy<Value = RuleSet> {
     prop::collection::vec(subject(), 0..12).prop_map(|subjects| {
         let mut rules = RuleSet::default();
         for subject in subjects {

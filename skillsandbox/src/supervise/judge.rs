@@ -1,4 +1,4 @@
-//! What a call meant that a tracepoint saw after the fact.
+//! What the rules say: of a call that a tracepoint saw after the fact, and of a denial.
 
 use std::path::{Component, Path, PathBuf};
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
@@ -8,7 +8,11 @@ use skillsandbox_common::{
     rule::Decision,
 };
 
-use crate::{audit::describe::Judge, policy::RuleSet};
+use super::advice;
+use crate::{
+    audit::describe::Judge,
+    policy::{self, Advice, DeniedAddress, DeniedFile, RuleSet},
+};
 
 /// Judges by the result, and where that is "no such file" by the rules: a path that they do not
 /// grant does not exist in the sandbox.
@@ -35,6 +39,14 @@ impl Judge for ByRules {
             },
             _ => observed,
         }
+    }
+
+    fn advise_file(&self, denied: &DeniedFile<'_>) -> Option<Advice> {
+        Some(advice::advise_file(&self.0, denied))
+    }
+
+    fn advise_address(&self, denied: &DeniedAddress<'_>) -> Option<Advice> {
+        Some(policy::advise_address(denied))
     }
 }
 

@@ -10,8 +10,9 @@ use tokio::{
 use super::{
     error::RunError,
     files::Files,
+    limits::Limits as MetLimits,
     names::Addresses,
-    output::{Budget, Passed, Pump},
+    output::{Budget, Pump},
     plan::{self, Plan, Request},
     recorder::{About, Recorder},
     run::{Options, Outcome},
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     audit::{
         clock::Clock,
-        record::{self, Deadline, Ending, Layer, Limit as LimitNote, Note, Start},
+        record::{self, Deadline, Ending, Layer, Note, Start},
         trace::TraceInfo,
     },
     isolate::{
@@ -175,12 +176,12 @@ impl Life<'_> {
             mut report,
             liveness,
         } = running;
-        let limit = self.request.manifest.resources.max_output_bytes;
+        let resources = self.request.manifest.resources;
         if let Some(stdin) = child.stdin.take() {
             // Ends with our own standard input, or with this process.
             let _passing = Pump::start(io::stdin(), stdin, Budget::new(u64::MAX))?;
         }
-        let budget = Budget::new(limit);
+        let budget = Budget::new(resources.max_output_bytes);
         let mut pumps = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             let pump = Pump::start(stdout, io::stdout(), budget.clone())?;
@@ -199,7 +200,8 @@ impl Life<'_> {
             })
             .map_err(RunError::process("start a thread"))?;
 
-        let seconds = self.request.manifest.resources.max_runtime_seconds;
+        let seconds = resources.max_runtime_seconds;
+        let mut limits = MetLimits::new(self.sandbox, resources, recorder);
         let cause = tokio::select! {
             ended = ended => match ended {
                 Ok(Ok(ended)) => Ok(Cause::Ended(ended)),
@@ -211,28 +213,17 @@ impl Life<'_> {
                 Ok(Cause::Deadline)
             }
             number = interruptions.next() => Ok(Cause::Signal(number)),
+            never = limits.watch() => match never {},
         };
         self.sandbox.kill()?;
+        limits.tell();
         // Init goes too, and with it the namespaces.
         drop(liveness);
         child
             .wait()
             .map_err(RunError::process("wait for the launcher"))?;
         for (stream, pump) in pumps {
-            let Passed { dropped, .. } = pump.join();
-            if dropped > 0 {
-                tracing::warn!(
-                    stream,
-                    limit,
-                    dropped,
-                    "the skill wrote more than max_output_bytes"
-                );
-                recorder.note(Note::Limit(LimitNote {
-                    resource: "output".to_owned(),
-                    limit,
-                    effect: format!("{dropped} bytes of {stream} were dropped"),
-                }));
-            }
+            limits.output(stream, pump.join());
         }
         cause
     }

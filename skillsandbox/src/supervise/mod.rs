@@ -1,9 +1,11 @@
 //! The life of one sandbox, from manifest to exit.
 
+mod advice;
 mod error;
 mod files;
 mod judge;
 mod life;
+mod limits;
 mod names;
 mod output;
 mod plan;
@@ -12,6 +14,7 @@ mod registry;
 mod run;
 mod sandbox;
 
+pub use advice::advise_file;
 pub use error::RunError;
 pub use plan::{Plan, Request};
 pub use run::{Events, Options, Outcome, dry_run, run};

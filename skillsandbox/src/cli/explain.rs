@@ -1,0 +1,222 @@
+//! `skillsandbox explain`: what a manifest says of one access, and what it would have to say.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, ValueEnum};
+use skillsandbox_common::{
+    header::Verdict,
+    rule::{Access, Decision, Protocols},
+};
+
+use super::run::folder_of;
+use crate::{
+    isolate::paths,
+    manifest::{Manifest, text::visible},
+    policy::{Advice, DeniedAddress, DeniedFile, Network, RuleSet, advise_address},
+    supervise::{self, Request},
+};
+
+/// Exit code of an access that is denied.
+const DENIED: u8 = 1;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// `IPPROTO_*`, `include/uapi/linux/in.h`.
+    fn number(self) -> u16 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+/// Say whether a manifest allows an access, by which rule, or what to add so that it does.
+///
+/// Decided as on this host now: links are followed and names resolved, and nothing is executed.
+/// Exit code 0 when the access is allowed, 1 when it is denied.
+#[derive(Args, Debug)]
+pub(super) struct ExplainArguments {
+    /// The manifest.
+    #[arg(long, value_name = "FILE")]
+    manifest: PathBuf,
+    #[command(flatten)]
+    access: Asked,
+    /// The protocol of the socket.
+    #[arg(long, value_enum, default_value = "tcp", requires = "connect")]
+    protocol: Protocol,
+}
+
+/// Exactly one of these.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Asked {
+    /// Read this file or folder.
+    #[arg(long, value_name = "PATH")]
+    read: Option<PathBuf>,
+    /// Write to it.
+    #[arg(long, value_name = "PATH")]
+    write: Option<PathBuf>,
+    /// Execute it.
+    #[arg(long, value_name = "PATH")]
+    exec: Option<PathBuf>,
+    /// Connect or send to this address and port.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    connect: Option<SocketAddr>,
+}
+
+/// Runs the subcommand.
+pub(super) fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
+    let request = Request {
+        manifest: Manifest::load(&arguments.manifest)?,
+        manifest_file: arguments.manifest.to_string_lossy().into_owned(),
+        skill_dir: folder_of(&arguments.manifest),
+        command: None,
+        extra_arguments: Vec::new(),
+    };
+    let (plan, _) = super::block_on(async { Ok(supervise::dry_run(&request).await?) })?;
+    let asked = &arguments.access;
+    let (decision, advice) = match (asked, asked.connect) {
+        (_, Some(address)) => of_address(&plan.rules, address, arguments.protocol),
+        (
+            Asked {
+                read: Some(path), ..
+            },
+            _,
+        ) => of_file(&plan.rules, path, Access::READ)?,
+        (
+            Asked {
+                write: Some(path), ..
+            },
+            _,
+        ) => of_file(&plan.rules, path, Access::WRITE)?,
+        (
+            Asked {
+                exec: Some(path), ..
+            },
+            _,
+        ) => of_file(&plan.rules, path, Access::EXEC)?,
+        _ => anyhow::bail!("name an access: --read, --write, --exec or --connect"),
+    };
+    show(&plan.rules, decision, &advice, &mut io::stdout().lock())?;
+    Ok(match decision.verdict {
+        Verdict::Allow => ExitCode::SUCCESS,
+        Verdict::Deny => ExitCode::from(DENIED),
+    })
+}
+
+fn of_file(rules: &RuleSet, path: &Path, access: u16) -> anyhow::Result<(Decision, Advice)> {
+    let path = paths::resolve(path)?.real;
+    let path = path.as_os_str().as_bytes();
+    let decision = rules.decide_file(path, access);
+    let denied = DeniedFile {
+        reason: decision.reason,
+        rule: decision.rule.into(),
+        path,
+        access,
+    };
+    Ok((decision, supervise::advise_file(rules, &denied)))
+}
+
+fn of_address(rules: &RuleSet, socket: SocketAddr, protocol: Protocol) -> (Decision, Advice) {
+    let address = socket.ip().to_canonical();
+    let decision = rules.decide_address(
+        Network::host(address).address(),
+        socket.port(),
+        Protocols::of_ip_protocol(protocol.number().into()),
+    );
+    let advice = advise_address(&DeniedAddress {
+        reason: decision.reason,
+        address,
+        port: socket.port(),
+        protocol: protocol.number(),
+        name: None,
+    });
+    (decision, advice)
+}
+
+/// The verdict and the rule that decided; for a denial, the line to add alone on a line.
+fn show(
+    rules: &RuleSet,
+    decision: Decision,
+    advice: &Advice,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    write!(
+        out,
+        "{}: {}",
+        decision.verdict.as_str(),
+        decision.reason.as_str()
+    )?;
+    if let Some(rule) = rules.get(decision.rule.into()) {
+        write!(out, ": {}", visible(&rule.text))?;
+        if let Some(line) = rule.line {
+            write!(out, " (line {line})")?;
+        }
+    }
+    writeln!(out)?;
+    match (decision.verdict, advice) {
+        (Verdict::Allow, _) => Ok(()),
+        (Verdict::Deny, Advice::Permit(line)) => writeln!(out, "{line}"),
+        (Verdict::Deny, Advice::Remedy(words)) => writeln!(out, "{}", visible(words)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Grant, Subject};
+
+    fn rules() -> RuleSet {
+        let mut rules = RuleSet::default();
+        let mut push = |path: &str, grant, text: &str| {
+            rules.push(Subject::Path(path.into(), grant), text, Some(4));
+        };
+        push("/nowhere", Grant::READ, "filesystem.read /nowhere");
+        push("/nowhere/x", Grant::Deny, "filesystem.deny /nowhere/x");
+        rules
+    }
+
+    fn shown(path: &str, access: u16) -> String {
+        let rules = rules();
+        let (decision, advice) = of_file(&rules, Path::new(path), access).unwrap();
+        let mut out = Vec::new();
+        show(&rules, decision, &advice, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_access_is_explained_by_its_rule_or_by_what_it_lacks() {
+        assert_eq!(
+            shown("/nowhere/a", Access::READ),
+            "allow: rule: filesystem.read /nowhere (line 4)\n"
+        );
+        assert_eq!(
+            shown("/nowhere/a", Access::EXEC),
+            "deny: not_granted\npermissions: { exec: { allow: [\"/nowhere/a\"] } }\n"
+        );
+        assert_eq!(
+            shown("/nowhere/x/y", Access::READ),
+            "deny: deny_rule: filesystem.deny /nowhere/x (line 4)\n\
+             take `filesystem.deny /nowhere/x` out of line 4 of the manifest: a deny wins over \
+             every permission\n"
+        );
+        let address = "203.0.113.7:53".parse().unwrap();
+        let (decision, advice) = of_address(&rules(), address, Protocol::Udp);
+        assert_eq!(decision.verdict, Verdict::Deny);
+        let Advice::Permit(line) = advice else {
+            panic!("{advice:?}");
+        };
+        assert!(line.contains("protocol: udp"), "{line}");
+    }
+}

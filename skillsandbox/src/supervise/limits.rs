@@ -1,0 +1,142 @@
+//! Puts every limit that a sandbox meets on record.
+
+use std::{convert::Infallible, time::Duration};
+
+use super::{output::Passed, recorder::Recorder, sandbox::Sandbox};
+use crate::{
+    audit::record::{Limit, Note},
+    isolate::met::Met,
+    manifest::Resources,
+};
+
+/// How often the counters are looked at while the skill runs.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The limits of one run, and how often they were met.
+pub(super) struct Limits<'a> {
+    sandbox: &'a Sandbox,
+    resources: Resources,
+    recorder: &'a Recorder,
+    /// What is on record already.
+    told: Met,
+}
+
+impl<'a> Limits<'a> {
+    pub(super) fn new(sandbox: &'a Sandbox, resources: Resources, recorder: &'a Recorder) -> Self {
+        Self {
+            sandbox,
+            resources,
+            recorder,
+            told: Met::default(),
+        }
+    }
+
+    /// Looks at the counters from time to time: a note tells of all that came since the last one,
+    /// so that a skill that goes on meeting a limit fills no record.
+    pub(super) async fn watch(&mut self) -> Infallible {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            self.tell();
+        }
+    }
+
+    /// Puts what was met since the last time on record.
+    pub(super) fn tell(&mut self) {
+        let met = match self.sandbox.cgroup().met() {
+            Ok(met) => met,
+            Err(error) => {
+                tracing::warn!("limits that were met are not on record: {error}");
+                return;
+            }
+        };
+        for limit in notes(&met.since(&self.told), &self.resources) {
+            self.recorder.note(Note::Limit(limit));
+        }
+        self.told = met;
+    }
+
+    /// Puts on record what one stream wrote over the limit.
+    pub(super) fn output(&self, stream: &'static str, passed: Passed) {
+        let Passed { dropped, .. } = passed;
+        let limit = self.resources.max_output_bytes;
+        if dropped == 0 {
+            return;
+        }
+        tracing::warn!(
+            stream,
+            limit,
+            dropped,
+            "the skill wrote more than max_output_bytes"
+        );
+        let effect = format!("bytes of {stream} were dropped");
+        self.recorder
+            .note(Note::Limit(note("output", limit, dropped, &effect)));
+    }
+}
+
+fn notes(met: &Met, resources: &Resources) -> Vec<Limit> {
+    let memory = resources.memory_mb << 20;
+    let mut notes = Vec::new();
+    if met.killed > 0 {
+        notes.push(note("memory", memory, met.killed, "processes were killed"));
+    } else if met.memory > 0 {
+        let effect = "times usage was about to go over it";
+        notes.push(note("memory", memory, met.memory, effect));
+    }
+    if met.refused > 0 {
+        let effect = "new processes or threads were refused";
+        notes.push(note(
+            "processes",
+            resources.max_processes,
+            met.refused,
+            effect,
+        ));
+    }
+    notes
+}
+
+fn note(resource: &str, limit: u64, count: u64, effect: &str) -> Limit {
+    Limit {
+        resource: resource.to_owned(),
+        limit,
+        count,
+        effect: effect.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_is_told_by_what_came_of_it() {
+        let told = |memory, killed, refused| {
+            let met = Met {
+                memory,
+                killed,
+                refused,
+            };
+            notes(&met, &Resources::default())
+                .iter()
+                .map(|note| {
+                    let Limit {
+                        resource,
+                        limit,
+                        count,
+                        effect,
+                    } = note;
+                    format!("{resource} {limit}: {count} {effect}")
+                })
+                .collect::<Vec<_>>()
+        };
+        assert!(told(0, 0, 0).is_empty());
+        assert_eq!(
+            told(5, 0, 3),
+            [
+                "memory 268435456: 5 times usage was about to go over it",
+                "processes 64: 3 new processes or threads were refused"
+            ]
+        );
+        assert_eq!(told(5, 2, 0), ["memory 268435456: 2 processes were killed"]);
+    }
+}
