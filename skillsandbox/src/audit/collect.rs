@@ -44,8 +44,9 @@ pub struct Collector<'a> {
     sequences: Sequences,
     tally: Tally,
     undecodable: u64,
-    /// What the last note of lost records covered.
-    told: (Dropped, u64),
+    skipped: u64,
+    /// What the last note of lost records covered: dropped, undecodable, skipped.
+    told: (Dropped, u64, u64),
 }
 
 impl<'a> Collector<'a> {
@@ -60,6 +61,7 @@ impl<'a> Collector<'a> {
             sequences: Sequences::default(),
             tally: Tally::default(),
             undecodable: 0,
+            skipped: 0,
             told: Default::default(),
         }
     }
@@ -115,20 +117,26 @@ impl<'a> Collector<'a> {
         pushed.and(self.sinks.failure())
     }
 
+    /// So many events of the host were skipped so far, this sandbox's perhaps among them.
+    pub fn skipped(&mut self, skipped: u64) {
+        self.skipped = skipped;
+    }
+
     /// Says what was lost since the last time, if anything was. To be called from time to time
     /// with the kernel side's counters.
     pub fn counters(&mut self, counters: &SlotCounters) -> Result<(), SinkError> {
         self.end_batch()?;
-        let (told, told_undecodable) = self.told;
+        let (told, told_undecodable, told_skipped) = self.told;
         let now = Dropped::of(counters);
         let lost = Lost {
             dropped: now.since(&told),
             undecodable: self.undecodable - told_undecodable,
+            skipped: self.skipped - told_skipped,
         };
-        if lost.dropped.sum() == 0 && lost.undecodable == 0 {
+        if lost.dropped.sum() == 0 && lost.undecodable == 0 && lost.skipped == 0 {
             return Ok(());
         }
-        self.told = (now, self.undecodable);
+        self.told = (now, self.undecodable, self.skipped);
         self.note(&Note::Lost(lost))
     }
 
@@ -139,7 +147,10 @@ impl<'a> Collector<'a> {
         let mut errors = Vec::new();
         errors.extend(self.counters(counters).err());
         let counts = Counts::new(self.tally, self.undecodable, counters);
-        let accounting = Accounting::new(&counts, counters, &self.sequences);
+        let accounting = Accounting {
+            skipped: self.skipped,
+            ..Accounting::new(&counts, counters, &self.sequences)
+        };
         let end = Note::End(End {
             ending,
             counts,

@@ -204,6 +204,9 @@ pub struct Accounting {
     pub missing: Vec<(u64, u64)>,
     /// Sequence numbers that never came and are not in `missing`.
     pub missing_unlisted: u64,
+    /// Events of the whole host that the kernel did not run a tracepoint's program for: at most so
+    /// many records of this run were never begun, which nothing else here can tell.
+    pub skipped: u64,
 }
 
 impl Accounting {
@@ -238,6 +241,7 @@ impl Accounting {
             repeated: sequences.repeated(),
             missing,
             missing_unlisted: never.saturating_sub(listed),
+            skipped: 0,
         }
     }
 }

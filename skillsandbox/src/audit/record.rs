@@ -401,6 +401,8 @@ pub struct Lost {
     pub dropped: Dropped,
     /// Taken from a ring, and not to be understood.
     pub undecodable: u64,
+    /// Never begun, at most: events of the whole host that a tracepoint's program was not run for.
+    pub skipped: u64,
 }
 
 /// The end of a run.

@@ -176,6 +176,7 @@ fn notes() -> Vec<Note> {
         Note::Lost(Lost {
             dropped: Dropped::of(&counters),
             undecodable: 0,
+            skipped: 0,
         }),
         Note::End(End {
             ending: Ending::from_wait_status(0),

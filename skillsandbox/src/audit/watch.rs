@@ -278,8 +278,12 @@ fn show_note(out: &mut impl Write, colour: Colour, note: &Note) -> io::Result<()
         }
         Note::Lost(lost) => {
             let text = format!(
-                "LOST  {} allowed, {} denied, {} of processes, {} undecodable",
-                lost.dropped.allowed, lost.dropped.denied, lost.dropped.processes, lost.undecodable
+                "LOST  {} allowed, {} denied, {} of processes, {} undecodable, at most {} skipped",
+                lost.dropped.allowed,
+                lost.dropped.denied,
+                lost.dropped.processes,
+                lost.undecodable,
+                lost.skipped
             );
             write!(out, "{}", colour.alarm(&text))
         }

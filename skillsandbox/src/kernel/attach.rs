@@ -17,7 +17,10 @@ use skillsandbox_common::{
 };
 
 use super::objects::SANDBOXES;
-use super::{KernelError, Objects, ProgramState, Proof, Rings, bpffs, maps::Maps, prove::Prover};
+use super::{
+    KernelError, Objects, ProgramState, Proof, Rings, bpffs, maps::Maps, prove::Prover,
+    skips::Skips,
+};
 use crate::policy::Tables;
 
 /// Why an LSM program that loads and attaches is never called.
@@ -42,6 +45,7 @@ pub struct Attached {
     links: PathBuf,
     maps: Maps,
     has_names: bool,
+    skips: Skips,
     proofs: Vec<(&'static Program, Proof)>,
     refused: Vec<(&'static Program, String)>,
 }
@@ -71,6 +75,7 @@ impl Objects {
             links,
             maps,
             has_names: !tables.names.is_empty(),
+            skips: Skips::since_now(self)?,
             proofs: Vec::new(),
             refused: Vec::new(),
         };
@@ -239,6 +244,12 @@ impl Attached {
     /// What the programs have counted.
     pub fn counters(&self) -> Result<SlotCounters, KernelError> {
         self.maps.counters(self.slot)
+    }
+
+    /// Events of the whole host, since this sandbox was made, that the kernel did not run a
+    /// tracepoint's program for: at most so many records of this sandbox were never begun.
+    pub fn skipped(&self) -> Result<u64, KernelError> {
+        self.skips.count()
     }
 
     /// Takes everything of this sandbox out of the kernel. Call it when nothing runs in the

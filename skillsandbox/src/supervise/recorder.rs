@@ -139,6 +139,7 @@ fn record(
         };
         if let Some(ending) = ending {
             while take(&mut rings, &mut collector, BATCH) > 0 {}
+            collector.skipped(attached.skipped()?);
             let (summary, errors) = collector.finish(&attached.counters()?, ending);
             for error in errors {
                 report(Err(error));
@@ -150,6 +151,7 @@ fn record(
         }
         if counted.elapsed() > COUNTERS_EVERY {
             counted = Instant::now();
+            collector.skipped(attached.skipped()?);
             report(collector.counters(&attached.counters()?));
         }
     }
