@@ -24,7 +24,7 @@ use crate::{
         trace::TraceInfo,
     },
     isolate::{
-        Ports, Profile,
+        Ports,
         cgroup::Limit,
         launch::{Launch, Private},
         limits::Limits,
@@ -287,7 +287,14 @@ impl Life<'_> {
                 connect: None,
                 bind: Some(Vec::new()),
             },
-            seccomp: Profile::Default,
+            seccomp: self
+                .request
+                .manifest
+                .permissions
+                .syscalls
+                .profile
+                .value
+                .into(),
             require_landlock: self.sandbox.tier != Tier::Kernel,
             #[cfg(feature = "test-layers")]
             without: self.options.without.clone(),

@@ -7,6 +7,7 @@ mod life;
 mod names;
 mod output;
 mod plan;
+mod profile;
 mod recorder;
 mod registry;
 mod run;
