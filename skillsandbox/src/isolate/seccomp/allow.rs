@@ -108,10 +108,12 @@ pub(super) const ALLOWED: &[Allowed] = &[
         SYS_capget SYS_uname SYS_sysinfo SYS_getrusage SYS_prlimit64 SYS_getrlimit SYS_setrlimit
         SYS_getcpu SYS_getrandom
     ]),
-    default(calls![
+    // `posix_spawn` calls some of them all the same, for `make` among others.
+    strict(calls![
         SYS_setuid SYS_setgid SYS_setreuid SYS_setregid SYS_setresuid SYS_setresgid SYS_setfsuid
-        SYS_setfsgid SYS_setgroups SYS_capset
+        SYS_setfsgid
     ]),
+    default(calls![SYS_setgroups SYS_capset]),
     // The scheduler.
     strict(calls![
         SYS_sched_yield SYS_sched_getaffinity SYS_sched_setaffinity SYS_sched_getparam
