@@ -232,7 +232,7 @@ pub(super) const DENIALS: &[Denial] = &[
         from: Profile::Default,
         errno: libc::EPROTONOSUPPORT,
         calls: calls![SYS_socket],
-        what: "raw sockets, transports other than TCP and UDP, netlink other than routes",
+        what: "raw sockets, neither TCP nor UDP, netlink beyond routes",
         when: &[
             &[Is(0, INET), IsNot(2, 0), IsNot(2, TCP), IsNot(2, UDP)],
             &[Is(0, INET6), IsNot(2, 0), IsNot(2, TCP), IsNot(2, UDP)],
