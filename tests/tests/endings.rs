@@ -54,11 +54,6 @@ fn a_refused_manifest_is_120_and_nothing_runs() {
             json!(["/run/x.sock"]),
             "not enforced yet",
         ),
-        (
-            "/permissions/syscalls",
-            json!({"profile": "strict"}),
-            "not enforced yet",
-        ),
         ("/audit", json!({"aggregate": true}), "not enforced yet"),
         (
             "/permissions/network/egress",

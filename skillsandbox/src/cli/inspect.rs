@@ -1,5 +1,6 @@
 //! `skillsandbox inspect`: what a skill may do, in plain words.
 
+mod calls;
 mod notes;
 
 use std::fmt::Display;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::validate::{MANIFEST_REFUSED, manifest_path};
+use crate::isolate::SystemCalls;
 use crate::manifest::text::visible;
 use crate::manifest::{
     Destination, Egress, Manifest, Mode, OnOverflow, Permissions, Protocol, Runtime, Spanned,
@@ -28,6 +30,9 @@ pub(super) struct InspectArgs {
     /// Print the manifest as YAML, with every default filled in.
     #[arg(long)]
     pub yaml: bool,
+    /// Print which system calls the manifest's profile lets through instead, as text or as JSON.
+    #[arg(long, conflicts_with = "yaml")]
+    pub syscalls: bool,
 }
 
 /// Runs the subcommand.
@@ -40,7 +45,16 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let mut output = io::stdout().lock();
-    if args.json {
+    if args.syscalls {
+        let profile = manifest.permissions.syscalls.profile.value;
+        let calls = SystemCalls::of(profile.into());
+        if args.json {
+            serde_json::to_writer_pretty(&mut output, &calls)?;
+            writeln!(output)?;
+        } else {
+            calls::describe(&calls, &mut output)?;
+        }
+    } else if args.json {
         serde_json::to_writer_pretty(&mut output, &manifest)?;
         writeln!(output)?;
     } else if args.yaml {

@@ -37,4 +37,4 @@ mod system;
 
 pub use self::error::IsolateError;
 pub use self::landlock::Ports;
-pub use self::seccomp::Profile;
+pub use self::seccomp::{Description as SystemCalls, Profile};

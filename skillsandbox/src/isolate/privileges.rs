@@ -90,6 +90,18 @@ fn capabilities() -> impl Iterator<Item = CapabilitySet> {
     (0..64).map(|number| CapabilitySet::from_bits_retain(1 << number))
 }
 
+/// Uid 0 means nothing, a change of user gives and takes no capability, none is kept over it and
+/// none becomes ambient; and all of that for good. The capabilities are therefore dropped by name.
+fn secure_bits() -> SecureBits {
+    SecureBits::NO_ROOT
+        | SecureBits::NO_ROOT_LOCKED
+        | SecureBits::NO_SETUID_FIXUP
+        | SecureBits::NO_SETUID_FIXUP_LOCKED
+        | SecureBits::KEEP_CAPS_LOCKED
+        | SecureBits::NO_CAP_AMBIENT_RAISE
+        | SecureBits::NO_CAP_AMBIENT_RAISE_LOCKED
+}
+
 /// Becomes `identity` with no capability in any set, and locks the way back.
 pub(super) fn drop_to(identity: Identity) -> Result<LayerReport> {
     // Only root with CAP_SETPCAP may do the first three, so they come before the user changes.
@@ -102,15 +114,7 @@ pub(super) fn drop_to(identity: Identity) -> Result<LayerReport> {
         }
     }
     rustix::thread::clear_ambient_capability_set().step("clear the ambient capabilities")?;
-    rustix::thread::set_capabilities_secure_bits(
-        SecureBits::NO_ROOT
-            | SecureBits::NO_ROOT_LOCKED
-            | SecureBits::NO_SETUID_FIXUP_LOCKED
-            | SecureBits::KEEP_CAPS_LOCKED
-            | SecureBits::NO_CAP_AMBIENT_RAISE
-            | SecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
-    )
-    .step("lock the secure bits")?;
+    rustix::thread::set_capabilities_secure_bits(secure_bits()).step("lock the secure bits")?;
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     rustix::thread::set_thread_groups(&[]).step("leave the supplementary groups")?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).step("change the group")?;
@@ -143,11 +147,21 @@ fn verify(identity: Identity) -> Result<LayerReport> {
         return Err(broken("supplementary groups are left"));
     }
     let left = rustix::thread::capabilities(None).step("read the capabilities")?;
-    let bounding = capabilities()
-        .map(rustix::thread::capability_is_in_bounding_set)
-        .any(|answer| answer == Ok(true));
-    if !(left.effective | left.permitted | left.inheritable).is_empty() || bounding {
+    if !(left.effective | left.permitted | left.inheritable).is_empty() {
         return Err(broken("capabilities are left"));
+    }
+    let any = |is_in: fn(CapabilitySet) -> rustix::io::Result<bool>| {
+        capabilities().map(is_in).any(|answer| answer == Ok(true))
+    };
+    if any(rustix::thread::capability_is_in_bounding_set) {
+        return Err(broken("capabilities are left in the bounding set"));
+    }
+    if any(rustix::thread::capability_is_in_ambient_set) {
+        return Err(broken("ambient capabilities are left"));
+    }
+    let bits = rustix::thread::capabilities_secure_bits().step("read the secure bits")?;
+    if bits != secure_bits() {
+        return Err(broken(&format!("the secure bits are {bits:?}")));
     }
     if !rustix::thread::no_new_privs().step("read no_new_privs")? {
         return Err(broken("no_new_privs is not set"));
@@ -156,8 +170,11 @@ fn verify(identity: Identity) -> Result<LayerReport> {
         Layer::Privileges,
         Status::Enforced,
         format!(
-            "uid {} gid {}, no groups, no capabilities, no_new_privs, no way back to uid 0",
-            identity.uid, identity.gid
+            "uid {} gid {}, no groups, no capabilities in any of the five sets, secure bits {:#x} \
+             locked, no_new_privs, no way back to uid 0",
+            identity.uid,
+            identity.gid,
+            bits.bits()
         ),
     ))
 }

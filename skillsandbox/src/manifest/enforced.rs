@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::domain::DomainPattern;
 use super::path::DenyPattern;
-use super::schema::{Destination, Manifest, Mode, SystemCallProfile};
+use super::schema::{Destination, Manifest, Mode};
 
 /// Something that a manifest asks for and that is not enforced yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,7 +37,6 @@ const NOT_ENFORCED_YET: &[Feature] = &[
         names_of_what_may_be_renamed,
     ),
     ("no unix socket of the host is in the sandbox", unix_sockets),
-    ("the only profile is `default`", system_call_profile),
     ("every access is recorded on its own", aggregation),
     ("what is not granted is always denied", audit_mode),
 ];
@@ -103,12 +102,6 @@ fn unix_sockets(manifest: &Manifest) -> Askings {
     paths
         .map(|(index, path)| (format!("permissions.network.unix[{index}]"), path.line))
         .collect()
-}
-
-fn system_call_profile(manifest: &Manifest) -> Askings {
-    let profile = manifest.permissions.syscalls.profile;
-    let is_asked = profile.value != SystemCallProfile::Default;
-    asking(is_asked, "permissions.syscalls.profile", profile.line)
 }
 
 fn aggregation(manifest: &Manifest) -> Askings {

@@ -25,7 +25,7 @@ use crate::{
         trace::TraceInfo,
     },
     isolate::{
-        Ports, Profile,
+        Ports,
         cgroup::Limit,
         launch::{Launch, Private},
         limits::Limits,
@@ -278,7 +278,14 @@ impl Life<'_> {
                 connect: None,
                 bind: Some(Vec::new()),
             },
-            seccomp: Profile::Default,
+            seccomp: self
+                .request
+                .manifest
+                .permissions
+                .syscalls
+                .profile
+                .value
+                .into(),
             require_landlock: self.sandbox.tier != Tier::Kernel,
             #[cfg(feature = "test-layers")]
             without: self.options.without.clone(),

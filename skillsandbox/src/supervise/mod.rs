@@ -9,6 +9,7 @@ mod limits;
 mod names;
 mod output;
 mod plan;
+mod profile;
 mod recorder;
 mod registry;
 mod run;

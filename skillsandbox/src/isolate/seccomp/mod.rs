@@ -1,6 +1,10 @@
-//! System call filters: built from the table, installed, and tried out.
+//! System call filters: built from the tables, installed, and tried out.
 
-mod table;
+mod allow;
+mod call;
+mod deny;
+mod describe;
+mod profile;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,48 +17,63 @@ use seccompiler::{
 use super::error::{IsolateError, Result};
 use super::report::{Layer, LayerReport, Status};
 use super::system;
-pub use table::Profile;
-use table::{DENIALS, Denial, NEWEST, Test};
+use call::Call;
+use deny::{DENIALS, Denial, NEWEST, Test};
+pub use describe::Description;
+pub use profile::Profile;
 
 /// Filters ready to be installed.
 pub(super) struct Filters {
     programs: Vec<BpfProgram>,
     profile: Profile,
-    calls: usize,
+    /// Calls on the list, none where the profile has no list.
+    listed: usize,
+    /// Calls with a denial of their own.
+    denied: usize,
 }
 
 impl Filters {
-    /// Compiles the filters of a profile: one per error number, and one for calls that are newer
-    /// than the table.
+    /// Compiles the filters of a profile: the list of what is allowed, one filter for calls that
+    /// are newer than the tables, and one per error number of the denials.
     pub(super) fn compile(profile: Profile) -> Result<Self> {
         let denials = || DENIALS.iter().filter(|denial| denial.from <= profile);
         let errnos: BTreeSet<i32> = denials().map(|denial| denial.errno).collect();
-        let mut programs = vec![newer_than_the_table()];
+        let listed: BTreeSet<&Call> = allow::allowed(profile).collect();
+        let mut programs = Vec::new();
+        // Where filters agree to deny, the kernel answers with the error number of the one that
+        // was installed last. So the list, which knows the fewest reasons, comes first.
+        if !listed.is_empty() {
+            programs.push(only(&listed)?);
+        }
+        programs.push(newer_than_the_table());
         for errno in errnos {
             programs.push(compile(
                 errno,
                 denials().filter(|denial| denial.errno == errno),
             )?);
         }
-        let calls: BTreeSet<_> = denials().flat_map(|denial| denial.calls).collect();
+        let denied: BTreeSet<_> = denials().flat_map(|denial| denial.calls).collect();
         Ok(Self {
             programs,
             profile,
-            calls: calls.len(),
+            listed: listed.len(),
+            denied: denied.len(),
         })
     }
 
     /// Installs the filters for this process and its descendants, and proves that they act.
     /// `no_new_privs` must be set.
     pub(super) fn install(&self) -> Result<LayerReport> {
-        let before = PROBES.map(|probe| probe.ask());
+        let probes = || PROBES.iter().filter(|probe| probe.from <= self.profile);
+        let names: Vec<_> = probes().map(|probe| probe.name).collect();
+        let expected: Vec<_> = probes().map(|probe| probe.denied).collect();
+        let before: Vec<_> = probes().map(Probe::ask).collect();
         for program in &self.programs {
             seccompiler::apply_filter(program).map_err(|error| cannot("install", &error))?;
         }
-        let after = PROBES.map(|probe| probe.ask());
+        let after: Vec<_> = probes().map(Probe::ask).collect();
         // A sandbox around this one may deny a call already, but hardly all of them.
-        if after != PROBES.map(|probe| probe.denied) || after == before {
-            let names = PROBES.map(|probe| probe.name);
+        if after != expected || after == before {
             return Err(IsolateError::refused(
                 format!(
                     "the system call filter does not hold: {names:?} answered {before:?} before \
@@ -74,20 +93,25 @@ impl Filters {
             Layer::Seccomp,
             Status::Enforced,
             format!(
-                "profile {:?}: {} filters on {} system calls, later ones than number {NEWEST} and \
-                 foreign ABIs; tried: {}",
-                self.profile,
+                "profile {}: {} filters; {}; {} calls denied always or by an argument, later ones \
+                 than number {NEWEST} and foreign ABIs; tried: {}",
+                self.profile.name(),
                 self.programs.len(),
-                self.calls,
-                PROBES.map(|probe| probe.name).join(", ")
-            )
-            .to_lowercase(),
+                match self.listed {
+                    0 => "no list of allowed calls".to_owned(),
+                    listed => format!("{listed} calls allowed and no other"),
+                },
+                self.denied,
+                names.join(", ")
+            ),
         ))
     }
 }
 
 /// A call without effect, and its answer with the filters.
 struct Probe {
+    /// The mildest profile that denies it.
+    from: Profile,
     name: &'static str,
     call: libc::c_long,
     arguments: [libc::c_long; 2],
@@ -100,10 +124,12 @@ impl Probe {
     }
 }
 
-/// One for each way of denying: by errno, always or by an argument, and by number.
-const PROBES: [Probe; 5] = [
+/// One for each way of denying: by errno, always or by an argument, by number, and by absence
+/// from the list.
+const PROBES: [Probe; 6] = [
     // Names no namespace: success.
     Probe {
+        from: Profile::Permissive,
         name: "unshare",
         call: libc::SYS_unshare,
         arguments: [0, 0],
@@ -111,6 +137,7 @@ const PROBES: [Probe; 5] = [
     },
     // No such operation: EOPNOTSUPP.
     Probe {
+        from: Profile::Permissive,
         name: "keyctl",
         call: libc::SYS_keyctl,
         arguments: [-1, 0],
@@ -118,6 +145,7 @@ const PROBES: [Probe; 5] = [
     },
     // No memory and no size: EINVAL.
     Probe {
+        from: Profile::Permissive,
         name: "clone3",
         call: libc::SYS_clone3,
         arguments: [0, 0],
@@ -125,6 +153,7 @@ const PROBES: [Probe; 5] = [
     },
     // Not a descriptor: EBADF.
     Probe {
+        from: Profile::Permissive,
         name: "ioctl(TIOCSTI)",
         call: libc::SYS_ioctl,
         arguments: [-1, libc::TIOCSTI.cast_signed()],
@@ -132,10 +161,19 @@ const PROBES: [Probe; 5] = [
     },
     // `setxattrat` with a size that no version of it has: EINVAL, or ENOSYS before Linux 6.13.
     Probe {
+        from: Profile::Permissive,
         name: "a newer call",
         call: NEWEST as libc::c_long + 1,
         arguments: [-1, 0],
         denied: libc::ENOSYS,
+    },
+    // On no list and in no denial. No pages: EINVAL.
+    Probe {
+        from: Profile::Default,
+        name: "remap_file_pages",
+        call: libc::SYS_remap_file_pages,
+        arguments: [0, 0],
+        denied: libc::EPERM,
     },
 ];
 
@@ -150,7 +188,7 @@ fn compile<'a>(errno: i32, denials: impl Iterator<Item = &'a Denial>) -> Result<
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut always: BTreeSet<i64> = BTreeSet::new();
     for denial in denials {
-        for &call in denial.calls {
+        for &Call { number: call, .. } in denial.calls {
             let entry = rules.entry(call).or_default();
             if denial.when.is_empty() {
                 always.insert(call);
@@ -164,11 +202,27 @@ fn compile<'a>(errno: i32, denials: impl Iterator<Item = &'a Denial>) -> Result<
     for call in always {
         rules.insert(call, Vec::new());
     }
+    let action = SeccompAction::Errno(errno.unsigned_abs());
+    build(rules, SeccompAction::Allow, action)
+}
+
+/// Allows these calls and refuses every other. A call is decided by its number alone, so that the
+/// kernel need not run the filter for it (the bitmap of Linux 5.11).
+fn only(listed: &BTreeSet<&Call>) -> Result<BpfProgram> {
+    let rules = listed.iter().map(|call| (call.number, Vec::new()));
+    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    build(rules.collect(), refuse, SeccompAction::Allow)
+}
+
+fn build(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram> {
     let arch = std::env::consts::ARCH
         .try_into()
         .map_err(|error: seccompiler::BackendError| cannot("build", &error))?;
-    let action = SeccompAction::Errno(errno.unsigned_abs());
-    SeccompFilter::new(rules, SeccompAction::Allow, action, arch)
+    SeccompFilter::new(rules, otherwise, matched, arch)
         .and_then(BpfProgram::try_from)
         .map_err(|error| cannot("build", &error))
 }
@@ -209,27 +263,4 @@ fn newer_than_the_table() -> BpfProgram {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_profile_compiles_and_each_denies_more() {
-        let calls = [Profile::Permissive, Profile::Default, Profile::Strict]
-            .map(|profile| Filters::compile(profile).unwrap().calls);
-        assert!(calls.is_sorted_by(|less, more| less < more), "{calls:?}");
-    }
-
-    #[test]
-    fn no_program_is_longer_than_the_kernel_takes() {
-        for program in Filters::compile(Profile::Strict).unwrap().programs {
-            assert!(program.len() <= 4096, "{}", program.len());
-        }
-    }
-
-    #[test]
-    fn the_table_holds_no_call_that_is_newer_than_itself() {
-        for denial in DENIALS {
-            assert!(denial.calls.iter().all(|&call| call <= i64::from(NEWEST)));
-        }
-    }
-}
+mod tests;

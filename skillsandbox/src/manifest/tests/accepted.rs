@@ -247,7 +247,6 @@ fn everything_that_is_not_enforced_yet_is_named_with_its_line() {
         ("permissions.network.listen[0]", 14),
         ("permissions.filesystem.deny[1]", 21),
         ("permissions.network.unix[0]", 15),
-        ("permissions.syscalls.profile", 30),
         ("audit.aggregate", 40),
         ("mode", 1),
     ]);
@@ -258,7 +257,7 @@ fn everything_that_is_not_enforced_yet_is_named_with_its_line() {
 fn asking_for_what_happens_anyway_is_not_asking_too_much() {
     let manifest = with(
         "mode: enforce\naudit: { aggregate: false }\n\
-         permissions: { syscalls: { profile: default }, network: { listen: [], unix: [] } }\n",
+         permissions: { syscalls: { profile: strict }, network: { listen: [], unix: [] } }\n",
     );
     assert_eq!(manifest.not_enforced_yet(), []);
 }

@@ -1,21 +1,9 @@
 //! Which system calls a skill cannot make, why, and what they answer. A row is a fact; a new
-//! denial is a new row.
+//! denial is a new row. It holds for every profile from its own on, whatever the list beside it
+//! allows.
 
-use libc::c_long;
-use serde::{Deserialize, Serialize};
-
-/// How much of the system a skill may call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// Takes away what could open the sandbox or reach the kernel's rarely used parts.
-    Permissive,
-    /// Also debugging, other processes' memory, and sockets other than UNIX, TCP and UDP.
-    #[default]
-    Default,
-    /// Also what few programs need: memory files, System V IPC, file watches on whole mounts.
-    Strict,
-}
+use super::call::{Call, calls};
+use super::profile::Profile;
 
 /// What is compared with an argument, of which only the low 32 bits count.
 #[derive(Clone, Copy, Debug)]
@@ -37,16 +25,19 @@ pub(super) struct Denial {
     /// The answer.
     pub(super) errno: i32,
     /// The calls.
-    pub(super) calls: &'static [c_long],
+    pub(super) calls: &'static [Call],
+    /// What is denied, in words; nothing where it is every call.
+    pub(super) what: &'static str,
     /// When; any one of these, of which every test must hold. Empty: always.
     pub(super) when: &'static [&'static [Test]],
 }
 
-const fn always(from: Profile, errno: i32, calls: &'static [c_long]) -> Denial {
+const fn always(from: Profile, errno: i32, calls: &'static [Call]) -> Denial {
     Denial {
         from,
         errno,
         calls,
+        what: "",
         when: &[],
     }
 }
@@ -84,45 +75,25 @@ const TIOCSETD: u32 = 0x5423;
 /// `include/uapi/linux/in6.h`.
 const IPV6_RTHDR: u32 = 57;
 
-/// Linux 6.8; not in the libc crate yet.
-const STATMOUNT: c_long = 457;
-/// Linux 6.8; not in the libc crate yet.
-const LISTMOUNT: c_long = 458;
-
 /// Every denial.
 pub(super) const DENIALS: &[Denial] = &[
     // Mounts: a path means something else in another tree.
     always(
         Profile::Permissive,
         EPERM,
-        &[
-            libc::SYS_mount,
-            libc::SYS_umount2,
-            libc::SYS_pivot_root,
-            libc::SYS_chroot,
-            libc::SYS_move_mount,
-            libc::SYS_open_tree,
-            libc::SYS_mount_setattr,
-            libc::SYS_fsopen,
-            libc::SYS_fsconfig,
-            libc::SYS_fsmount,
-            libc::SYS_fspick,
-            libc::SYS_swapon,
-            libc::SYS_swapoff,
-            libc::SYS_quotactl,
-            libc::SYS_quotactl_fd,
+        calls![
+            SYS_mount SYS_umount2 SYS_pivot_root SYS_chroot SYS_move_mount
+            SYS_open_tree SYS_mount_setattr SYS_fsopen SYS_fsconfig SYS_fsmount
+            SYS_fspick SYS_swapon SYS_swapoff SYS_quotactl SYS_quotactl_fd
         ],
     ),
     // Namespaces: a new user namespace comes with every capability in it.
-    always(
-        Profile::Permissive,
-        EPERM,
-        &[libc::SYS_unshare, libc::SYS_setns],
-    ),
+    always(Profile::Permissive, EPERM, calls![SYS_unshare SYS_setns]),
     Denial {
         from: Profile::Permissive,
         errno: EPERM,
-        calls: &[libc::SYS_clone],
+        calls: calls![SYS_clone],
+        what: "making namespaces",
         when: &[
             &[flag(0, libc::CLONE_NEWNS)],
             &[flag(0, libc::CLONE_NEWCGROUP)],
@@ -134,86 +105,66 @@ pub(super) const DENIALS: &[Denial] = &[
         ],
     },
     // Its flags are in memory, out of a filter's sight. The C library falls back to clone.
-    always(Profile::Permissive, ENOSYS, &[libc::SYS_clone3]),
+    always(Profile::Permissive, ENOSYS, calls![SYS_clone3]),
     // The kernel itself, and what watches the skill.
     always(
         Profile::Permissive,
         EPERM,
-        &[
-            libc::SYS_bpf,
-            libc::SYS_perf_event_open,
-            libc::SYS_init_module,
-            libc::SYS_finit_module,
-            libc::SYS_delete_module,
-            libc::SYS_kexec_load,
-            libc::SYS_reboot,
-            libc::SYS_syslog,
-            libc::SYS_acct,
-            libc::SYS_settimeofday,
-            libc::SYS_clock_settime,
-            libc::SYS_adjtimex,
-            libc::SYS_clock_adjtime,
-            libc::SYS_sethostname,
-            libc::SYS_setdomainname,
-            libc::SYS_vhangup,
-            libc::SYS_nfsservctl,
-            libc::SYS_lookup_dcookie,
+        calls![
+            SYS_bpf SYS_perf_event_open SYS_init_module SYS_finit_module
+            SYS_delete_module SYS_kexec_load SYS_reboot SYS_syslog SYS_acct
+            SYS_settimeofday SYS_clock_settime SYS_adjtimex SYS_clock_adjtime
+            SYS_sethostname SYS_setdomainname SYS_vhangup SYS_nfsservctl
+            SYS_lookup_dcookie
         ],
     ),
     #[cfg(target_arch = "x86_64")]
     always(
         Profile::Permissive,
         EPERM,
-        &[
-            libc::SYS_kexec_file_load,
-            libc::SYS_iopl,
-            libc::SYS_ioperm,
-            libc::SYS_modify_ldt,
-            libc::SYS_uselib,
-            libc::SYS_ustat,
-            libc::SYS_sysfs,
-            libc::SYS__sysctl,
+        calls![
+            SYS_kexec_file_load SYS_iopl SYS_ioperm SYS_modify_ldt SYS_uselib
+            SYS_ustat SYS_sysfs SYS__sysctl
         ],
     ),
     // Keyrings belong to the user, not to the sandbox.
     always(
         Profile::Permissive,
         EPERM,
-        &[libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key],
+        calls![SYS_keyctl SYS_add_key SYS_request_key],
     ),
     // Opens and connects that system call tracing does not see.
     always(
         Profile::Permissive,
         ENOSYS,
-        &[
-            libc::SYS_io_uring_setup,
-            libc::SYS_io_uring_enter,
-            libc::SYS_io_uring_register,
-        ],
+        calls![SYS_io_uring_setup SYS_io_uring_enter SYS_io_uring_register],
     ),
     always(
         Profile::Permissive,
         EPERM,
-        &[libc::SYS_open_by_handle_at, libc::SYS_name_to_handle_at],
+        calls![SYS_open_by_handle_at SYS_name_to_handle_at],
     ),
     // Programs without a path: a memory file, or any other open descriptor.
     Denial {
         from: Profile::Permissive,
         errno: EPERM,
-        calls: &[libc::SYS_execveat],
+        calls: calls![SYS_execveat],
+        what: "a program without a path (AT_EMPTY_PATH)",
         when: &[&[flag(4, libc::AT_EMPTY_PATH)]],
     },
     Denial {
         from: Profile::Permissive,
         errno: EPERM,
-        calls: &[libc::SYS_memfd_create],
+        calls: calls![SYS_memfd_create],
+        what: "executable memory files (MFD_EXEC)",
         when: &[&[flag(1, libc::MFD_EXEC.cast_signed())]],
     },
     // Typing on the caller's terminal, or changing its discipline.
     Denial {
         from: Profile::Permissive,
         errno: EPERM,
-        calls: &[libc::SYS_ioctl],
+        calls: calls![SYS_ioctl],
+        what: "typing on a terminal or changing its discipline",
         when: &[
             &[Is(1, TIOCSTI)],
             &[Is(1, TIOCLINUX)],
@@ -225,51 +176,49 @@ pub(super) const DENIALS: &[Denial] = &[
     always(
         Profile::Default,
         EPERM,
-        &[
-            libc::SYS_ptrace,
-            libc::SYS_process_vm_readv,
-            libc::SYS_process_vm_writev,
-            libc::SYS_process_madvise,
-            libc::SYS_pidfd_getfd,
-            libc::SYS_kcmp,
-            libc::SYS_migrate_pages,
-            libc::SYS_move_pages,
-            libc::SYS_userfaultfd,
+        calls![
+            SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev
+            SYS_process_madvise SYS_pidfd_getfd SYS_kcmp SYS_migrate_pages
+            SYS_move_pages SYS_userfaultfd
         ],
     ),
     // Execution domains other than plain Linux (0), and asking which it is (all ones).
     Denial {
         from: Profile::Default,
         errno: EPERM,
-        calls: &[libc::SYS_personality],
+        calls: calls![SYS_personality],
+        what: "execution domains other than plain Linux",
         when: &[&[IsNot(0, 0), IsNot(0, u32::MAX)]],
     },
     // Being called. Landlock decides on bind only, and `listen` binds by itself.
     always(
         Profile::Permissive,
         EPERM,
-        &[libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4],
+        calls![SYS_listen SYS_accept SYS_accept4],
     ),
     // Unix sockets of the host by path, through a folder that may be read. A pair of sockets of
     // one's own is another call.
     Denial {
         from: Profile::Permissive,
         errno: EPERM,
-        calls: &[libc::SYS_socket],
+        calls: calls![SYS_socket],
+        what: "UNIX sockets",
         when: &[&[Is(0, UNIX)]],
     },
     // Routing headers send a packet elsewhere than to the address that was decided on.
     Denial {
         from: Profile::Permissive,
         errno: EPERM,
-        calls: &[libc::SYS_setsockopt],
+        calls: calls![SYS_setsockopt],
+        what: "IPv6 routing headers",
         when: &[&[Is(1, libc::IPPROTO_IPV6 as u32), Is(2, IPV6_RTHDR)]],
     },
     // Socket families: raw packets, vsock, Bluetooth, AF_ALG and some forty others.
     Denial {
         from: Profile::Default,
         errno: libc::EAFNOSUPPORT,
-        calls: &[libc::SYS_socket],
+        calls: calls![SYS_socket],
+        what: "families other than IPv4, IPv6 and netlink",
         when: &[&[
             IsNot(0, UNIX),
             IsNot(0, INET),
@@ -282,7 +231,8 @@ pub(super) const DENIALS: &[Denial] = &[
     Denial {
         from: Profile::Default,
         errno: libc::EPROTONOSUPPORT,
-        calls: &[libc::SYS_socket],
+        calls: calls![SYS_socket],
+        what: "raw sockets, neither TCP nor UDP, netlink beyond routes",
         when: &[
             &[Is(0, INET), IsNot(2, 0), IsNot(2, TCP), IsNot(2, UDP)],
             &[Is(0, INET6), IsNot(2, 0), IsNot(2, TCP), IsNot(2, UDP)],
@@ -297,35 +247,4 @@ pub(super) const DENIALS: &[Denial] = &[
             &[Is(0, NETLINK), IsNot(2, 0)],
         ],
     },
-    always(
-        Profile::Strict,
-        EPERM,
-        &[
-            libc::SYS_memfd_create,
-            libc::SYS_memfd_secret,
-            libc::SYS_execveat,
-            libc::SYS_fanotify_init,
-            libc::SYS_fanotify_mark,
-            libc::SYS_mknodat,
-            libc::SYS_shmget,
-            libc::SYS_shmat,
-            libc::SYS_shmctl,
-            libc::SYS_semget,
-            libc::SYS_semop,
-            libc::SYS_semctl,
-            libc::SYS_msgget,
-            libc::SYS_msgsnd,
-            libc::SYS_msgrcv,
-            libc::SYS_msgctl,
-            libc::SYS_mq_open,
-            libc::SYS_vmsplice,
-            libc::SYS_mbind,
-            libc::SYS_set_mempolicy,
-            libc::SYS_remap_file_pages,
-            STATMOUNT,
-            LISTMOUNT,
-        ],
-    ),
-    #[cfg(target_arch = "x86_64")]
-    always(Profile::Strict, EPERM, &[libc::SYS_mknod]),
 ];
