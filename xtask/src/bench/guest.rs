@@ -147,6 +147,8 @@ pub(super) fn inside(programs: &Programs) -> Result<()> {
         .iter()
         .flat_map(|(operation, count, batch)| scene.arguments(*operation, *count, *batch))
         .collect();
+    // The first of all would be measured while the machine still settles.
+    let _: [Sample; OPERATIONS.len()] = Sample::take_all(&mut scene.bare(&arguments))?;
     for place in Place::all() {
         let neighbour = match place {
             Place::Beside => Some(Neighbour::start(&scene, programs)?),
