@@ -14,6 +14,10 @@ use crate::{maps::HOMES, offsets};
 #[inline(always)]
 pub fn is_at(slot: u32) -> bool {
     let here = of_current_task();
+    // Nowhere, or not known: no home for anybody.
+    if here >> 32 == 0 || here & 0xffff_ffff == 0 {
+        return false;
+    }
     let Some(home) = HOMES.get_ptr_mut(slot) else {
         return false;
     };
@@ -32,7 +36,8 @@ pub fn is_at(slot: u32) -> bool {
 }
 
 /// Number of the task's mount namespace, and bits 6 to 37 of the address of its root's dentry: a
-/// dentry is at least 64 bytes long, and these bits tell those of 256 GiB of memory apart. Never 0.
+/// dentry is at least 64 bytes long, and these bits tell those of 256 GiB of memory apart. A half
+/// that cannot be read is 0.
 #[inline(always)]
 fn of_current_task() -> u64 {
     // SAFETY: the verifier knows the types; a load through a bad pointer reads 0.
@@ -50,7 +55,7 @@ fn of_current_task() -> u64 {
         // As a number: the verifier lets nobody calculate with an address that it knows to be one.
         let root = files.add(offsets::fs_root_dentry()).cast::<u64>();
         let root = bpf_probe_read_kernel(root).unwrap_or(0);
-        // A task that is ending has no namespace any more; it is at home nowhere.
+        // A task that is ending has no namespace any more.
         u64::from(number) << 32 | (root >> 6) & 0xffff_ffff
     }
 }

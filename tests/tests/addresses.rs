@@ -306,5 +306,10 @@ fn only_a_port_that_the_kernel_chooses_can_be_bound() {
     let ran = run(&any);
     ran.endings(&any).all_ok("any port, in the sandbox");
     assert_eq!(ran.of_kind("bind").count(), 4);
+    let all_layers = Run::probe(&scene, &granting(ports), &any).end();
+    all_layers
+        .endings(&any)
+        .all_ok("any port, with every layer");
+    assert_eq!(all_layers.of_kind("bind").count(), 4);
     attempts.outside(&scene).all_ok("after, outside");
 }

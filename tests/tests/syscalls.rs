@@ -49,6 +49,63 @@ fn samples() -> Vec<Sample> {
             "ok",
             ["EPERM"; 3],
         ),
+        // Sockets and options with which a packet goes elsewhere than was decided on.
+        sample(
+            json!([libc::SYS_socketpair, libc::AF_UNIX, libc::SOCK_DGRAM, 0, 0]),
+            "EFAULT",
+            ["EPERM"; 3],
+        ),
+        sample(
+            json!([libc::SYS_socketpair, libc::AF_UNIX, libc::SOCK_STREAM, 0, 0]),
+            "EFAULT",
+            ["EFAULT"; 3],
+        ),
+        sample(
+            json!([
+                libc::SYS_socket,
+                libc::AF_NETLINK,
+                libc::SOCK_RAW,
+                libc::NETLINK_KOBJECT_UEVENT
+            ]),
+            "ok",
+            ["EPROTONOSUPPORT"; 3],
+        ),
+        sample(
+            json!([
+                libc::SYS_setsockopt,
+                -1,
+                libc::IPPROTO_IP,
+                libc::IP_OPTIONS,
+                0,
+                0
+            ]),
+            "EBADF",
+            ["EPERM"; 3],
+        ),
+        sample(
+            json!([
+                libc::SYS_setsockopt,
+                -1,
+                libc::IPPROTO_IPV6,
+                libc::IPV6_2292PKTOPTIONS,
+                0,
+                0
+            ]),
+            "EBADF",
+            ["EPERM"; 3],
+        ),
+        sample(
+            json!([
+                libc::SYS_setsockopt,
+                -1,
+                libc::IPPROTO_IPV6,
+                libc::IPV6_RTHDR,
+                0,
+                0
+            ]),
+            "EBADF",
+            ["EPERM"; 3],
+        ),
         // By the denials of `default`.
         sample(
             json!([libc::SYS_process_vm_readv, 1, 0, 0, 0, 0, 1]),

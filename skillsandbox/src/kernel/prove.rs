@@ -12,6 +12,7 @@ use std::{
     os::linux::net::SocketAddrExt,
     os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::SystemTime,
 };
 
 use rustix::fs::{Mode, OFlags, openat};
@@ -103,7 +104,7 @@ impl Prover {
         let after = self.try_for(program)?;
         let proof = if after == REFUSED && before != REFUSED {
             Proof::Denies
-        } else if before != 0 {
+        } else if before != 0 && after != 0 {
             Proof::NotPossible(io::Error::from_raw_os_error(before).to_string())
         } else {
             Proof::NeverCalled
@@ -171,7 +172,10 @@ fn socket(address: IpAddr) -> io::Result<UdpSocket> {
 
 /// Connects to a unix socket of this process's own.
 fn unix() -> io::Result<()> {
-    let name = format!("skillsandbox-probe-{}", std::process::id());
+    // Nobody is to have taken the name already.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.map_err(io::Error::other)?.as_nanos();
+    let name = format!("skillsandbox-probe-{}-{now}", std::process::id());
     let address = SocketAddr::from_abstract_name(name)?;
     let _listener = UnixListener::bind_addr(&address)?;
     UnixStream::connect_addr(&address).map(drop)

@@ -208,7 +208,7 @@ pub fn advise_socket(kind: Kind, reason: Reason) -> Advice {
             "bind to port 0, for the kernel to choose one: no permission grants a port of one's own yet"
         }
         (Kind::Socket, Reason::AddressFamily) => {
-            "use TCP, UDP or a unix stream: no permission grants other kinds of sockets"
+            "use TCP, UDP or a pair of unix streams: no permission grants other kinds of sockets"
         }
         (Kind::Unix, Reason::NoRule) => "no permission grants unix sockets of the host yet",
         _ => return words(reason),

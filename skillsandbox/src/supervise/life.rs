@@ -276,7 +276,8 @@ impl Life<'_> {
             // Left to eBPF: Landlock would answer first, and its answer is on no record.
             ports: Ports {
                 connect: None,
-                bind: Some(Vec::new()),
+                // A port that the kernel chooses, as eBPF decides.
+                bind: Some(vec![0]),
             },
             seccomp: self
                 .request

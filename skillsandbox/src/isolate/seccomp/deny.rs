@@ -74,6 +74,19 @@ const TIOCSETD: u32 = 0x5423;
 
 /// `include/uapi/linux/in6.h`.
 const IPV6_RTHDR: u32 = 57;
+/// Control messages as RFC 2292 had them, kept for every later packet; `include/uapi/linux/in6.h`.
+const IPV6_2292PKTOPTIONS: u32 = 6;
+/// `include/uapi/linux/in.h`.
+const IP_OPTIONS: u32 = 4;
+
+/// A socket of this type, whatever its flags.
+const fn of_type(socket_type: i32) -> Test {
+    Bits {
+        index: 1,
+        mask: SOCKET_TYPE,
+        value: socket_type.cast_unsigned(),
+    }
+}
 
 /// Every denial.
 pub(super) const DENIALS: &[Denial] = &[
@@ -205,17 +218,33 @@ pub(super) const DENIALS: &[Denial] = &[
         what: "UNIX sockets",
         when: &[&[Is(0, UNIX)]],
     },
-    // Routing headers send a packet elsewhere than to the address that was decided on.
+    // The same sockets through a pair: datagrams go to any name that they are given with.
+    Denial {
+        from: Profile::Permissive,
+        errno: EPERM,
+        calls: calls![SYS_socketpair],
+        what: "pairs of other than UNIX streams",
+        when: &[
+            &[IsNot(0, UNIX)],
+            &[of_type(libc::SOCK_DGRAM)],
+            &[of_type(libc::SOCK_RAW)],
+        ],
+    },
+    // Source routes send a packet elsewhere than to the address that was decided on.
     Denial {
         from: Profile::Permissive,
         errno: EPERM,
         calls: calls![SYS_setsockopt],
-        what: "IPv6 routing headers",
-        when: &[&[Is(1, libc::IPPROTO_IPV6 as u32), Is(2, IPV6_RTHDR)]],
+        what: "source routes: IPv4 options, IPv6 routing headers",
+        when: &[
+            &[Is(1, libc::IPPROTO_IP as u32), Is(2, IP_OPTIONS)],
+            &[Is(1, libc::IPPROTO_IPV6 as u32), Is(2, IPV6_RTHDR)],
+            &[Is(1, libc::IPPROTO_IPV6 as u32), Is(2, IPV6_2292PKTOPTIONS)],
+        ],
     },
     // Socket families: raw packets, vsock, Bluetooth, AF_ALG and some forty others.
     Denial {
-        from: Profile::Default,
+        from: Profile::Permissive,
         errno: libc::EAFNOSUPPORT,
         calls: calls![SYS_socket],
         what: "families other than IPv4, IPv6 and netlink",
@@ -227,23 +256,17 @@ pub(super) const DENIALS: &[Denial] = &[
         ]],
     },
     // Transports other than TCP and UDP, raw sockets, and netlink other than the list of
-    // addresses and routes (protocol 0), which name resolution reads.
+    // addresses and routes (protocol 0), which name resolution reads. Where eBPF does not decide on
+    // sockets, some of these reach any address without its programs being asked.
     Denial {
-        from: Profile::Default,
+        from: Profile::Permissive,
         errno: libc::EPROTONOSUPPORT,
         calls: calls![SYS_socket],
         what: "raw sockets, neither TCP nor UDP, netlink beyond routes",
         when: &[
             &[Is(0, INET), IsNot(2, 0), IsNot(2, TCP), IsNot(2, UDP)],
             &[Is(0, INET6), IsNot(2, 0), IsNot(2, TCP), IsNot(2, UDP)],
-            &[
-                IsNot(0, NETLINK),
-                Bits {
-                    index: 1,
-                    mask: SOCKET_TYPE,
-                    value: libc::SOCK_RAW as u32,
-                },
-            ],
+            &[IsNot(0, NETLINK), of_type(libc::SOCK_RAW)],
             &[Is(0, NETLINK), IsNot(2, 0)],
         ],
     },
