@@ -18,9 +18,9 @@ use crate::maps::{COUNTERS, DENIALS, EVENTS, pointer};
 
 /// The fill of a ring is looked at once in this many events; a power of two. A wake-up is an
 /// interrupt that the processor sends itself, which in a virtual machine costs as much as several
-/// events, so they must be rare even while the reader is behind. Between two looks come some
-/// 128 KiB of ordinary events, far less than the half of a ring that is then still free.
-const WAKE_EVERY: u64 = 1024;
+/// events, so they must be rare even while the reader is behind. Between two looks comes 1 MiB at
+/// the most, with the longest paths: half of what is then still free of a sandbox's ring.
+const WAKE_EVERY: u64 = 256;
 
 #[inline(always)]
 fn add(counter: *mut u64) -> u64 {

@@ -42,6 +42,9 @@ pub enum Access {
     },
 }
 
+/// `IPPROTO_ICMP` or, for a socket of IPv6, `IPPROTO_ICMPV6`: a protocol whose sockets
+/// are not made in a sandbox.
+pub const ICMP: u8 = 1;
 /// `IPPROTO_TCP`.
 pub const TCP: u8 = 6;
 /// `IPPROTO_UDP`.
@@ -124,7 +127,7 @@ impl Access {
     }
 }
 
-/// The outer error is that of making the socket, on which nothing was to be decided.
+/// The outer error is that of making the socket, for another reason than a decision.
 fn reach(
     send: bool,
     protocol: u8,
@@ -139,12 +142,16 @@ fn reach(
     };
     let (kind, protocol) = match protocol {
         TCP => (SocketType::STREAM, rustix::net::ipproto::TCP),
-        // No socket of another protocol can be made in a sandbox.
-        _ => (SocketType::DGRAM, rustix::net::ipproto::UDP),
+        UDP => (SocketType::DGRAM, rustix::net::ipproto::UDP),
+        _ if family == AddressFamily::INET6 => (SocketType::DGRAM, rustix::net::ipproto::ICMPV6),
+        _ => (SocketType::DGRAM, rustix::net::ipproto::ICMP),
     };
     let protocol: Option<Protocol> = Some(protocol);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, kind, flags, protocol)?;
+    let socket = match rustix::net::socket_with(family, kind, flags, protocol) {
+        Err(Errno::PERM) => return Ok(Err(Errno::PERM)),
+        other => other?,
+    };
     Ok(if send {
         rustix::net::sendto(&socket, &[], SendFlags::empty(), &destination).map(drop)
     } else {

@@ -14,16 +14,23 @@ use skillsandbox::kernel::{Attached, Rings};
 use skillsandbox::policy::{RuleSet, Tables};
 use skillsandbox_common::event::{PathBody, PathSource};
 use skillsandbox_common::header::{Kind, Reason, Verdict};
-use skillsandbox_common::rule::{Access as Bits, Decision, Protocols};
+use skillsandbox_common::rule::{Access as Bits, Decision, Protocols, decide_socket};
 use skillsandbox_common::slot::{SLOTS, SlotCounters};
 
-use crate::kernel_access::{Access, Inside, TCP};
+use crate::kernel_access::{Access, ICMP, Inside, TCP};
 use crate::kernel_rng::{Rng, SEED};
 use crate::kernel_rules as rules;
 use crate::kernel_sandbox::Ground;
 use crate::kernel_world::{LONGEST, World};
 
 const EPERM: i32 = 1;
+const ICMPV6: u16 = 58;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+/// `SOCK_DGRAM`.
+const DATAGRAM: u32 = 2;
+/// How a mapped IPv4 address begins.
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 /// Slots that one run goes through.
 const SLOTS_USED: usize = 3;
 /// Room for the events of one rule set, of which none may be lost.
@@ -68,6 +75,10 @@ enum Object {
         port: u16,
         protocol: u16,
     },
+    Socket {
+        family: u16,
+        protocol: u16,
+    },
     Nothing,
 }
 
@@ -77,6 +88,7 @@ impl fmt::Debug for Object {
             Self::Path { path, access } => {
                 write!(f, "{} (access {access:#b})", path.escape_ascii())
             }
+            Self::Socket { family, protocol } => write!(f, "socket {family} {protocol}"),
             Self::Address {
                 address,
                 port,
@@ -275,12 +287,13 @@ impl Trial {
             Access::Reach {
                 send,
                 protocol,
+                six,
                 address,
                 port,
-                ..
             } => {
                 let bit = match *protocol {
                     TCP => Protocols::TCP,
+                    ICMP => return socket(*six || address[..12] != MAPPED),
                     _ => Protocols::UDP,
                 };
                 Event {
@@ -372,6 +385,10 @@ fn place(bytes: &[u8], process: u32, first: u64, events: &mut [Option<Event>]) -
             path: open.path.to_vec(),
             access: open.body.access,
         },
+        Body::Socket(body) => Object::Socket {
+            family: body.family,
+            protocol: body.protocol,
+        },
         Body::Connect(body) | Body::Sendmsg(body) => Object::Address {
             address: body.address,
             port: body.port,
@@ -406,7 +423,22 @@ fn own_network() -> Result<()> {
         let status = Command::new("ip").args(command.split(' ')).status()?;
         ensure!(status.success(), "ip {command}: {status}");
     }
+    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")?;
     Ok(())
+}
+
+/// What is expected of a ping socket: that it is not made, whatever the rules say.
+fn socket(six: bool) -> Event {
+    let (family, protocol) = if six {
+        (AF_INET6, ICMPV6)
+    } else {
+        (AF_INET, u16::from(ICMP))
+    };
+    Event {
+        kind: Kind::Socket,
+        decision: Some(decide_socket(family.into(), DATAGRAM, protocol.into())),
+        object: Object::Socket { family, protocol },
+    }
 }
 
 /// An access as a person reads it.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use skillsandbox::policy::{Grant, Network, RuleSet, Subject};
 use skillsandbox_common::rule::{Protocols, RULE_PATH_MAX};
 
-use crate::kernel_access::{Access, TCP, UDP};
+use crate::kernel_access::{Access, ICMP, TCP, UDP};
 use crate::kernel_rng::Rng;
 use crate::kernel_world::{LONGEST, World};
 
@@ -297,7 +297,7 @@ pub fn reaches(rng: &mut Rng, set: &RuleSet, count: usize) -> Vec<Access> {
                 protocol: if send {
                     UDP
                 } else {
-                    *rng.pick(&[UDP, TCP, TCP])
+                    *rng.pick(&[UDP, TCP, TCP, ICMP])
                 },
                 six: !is_four || rng.one_in(3),
                 address,

@@ -21,7 +21,7 @@ use crate::vm::{self, Echo, Ending, VmRequest};
 /// processors, and find there what one cannot show.
 const PREEMPTION: &str = "preemption";
 /// Emulated processors are slow; a test that hangs is slower.
-const PATIENCE: Duration = Duration::from_mins(40);
+const PATIENCE: Duration = Duration::from_mins(30);
 
 /// The kind of machine that a test program runs in.
 #[derive(Clone, Copy, PartialEq, Eq)]
