@@ -143,7 +143,7 @@ fn reach(
     let (kind, protocol) = match protocol {
         TCP => (SocketType::STREAM, rustix::net::ipproto::TCP),
         UDP => (SocketType::DGRAM, rustix::net::ipproto::UDP),
-        _ if family == AddressFamily::INET6 => (SocketType::DGRAM, rustix::net::ipproto::ICMPV6),
+        _ if six => (SocketType::DGRAM, rustix::net::ipproto::ICMPV6),
         _ => (SocketType::DGRAM, rustix::net::ipproto::ICMP),
     };
     let protocol: Option<Protocol> = Some(protocol);

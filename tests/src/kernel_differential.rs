@@ -29,8 +29,6 @@ const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 /// `SOCK_DGRAM`.
 const DATAGRAM: u32 = 2;
-/// How a mapped IPv4 address begins.
-const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 /// Slots that one run goes through.
 const SLOTS_USED: usize = 3;
 /// Room for the events of one rule set, of which none may be lost.
@@ -293,7 +291,11 @@ impl Trial {
             } => {
                 let bit = match *protocol {
                     TCP => Protocols::TCP,
-                    ICMP => return socket(*six || address[..12] != MAPPED),
+                    // Where LSM programs are loaded, it is not made.
+                    ICMP if self.ground.decides_on_files().is_ok() => {
+                        return socket(*six);
+                    }
+                    ICMP => Protocols::OTHER,
                     _ => Protocols::UDP,
                 };
                 Event {
@@ -302,7 +304,10 @@ impl Trial {
                     object: Object::Address {
                         address: *address,
                         port: *port,
-                        protocol: u16::from(*protocol),
+                        protocol: match *protocol {
+                            ICMP if *six => ICMPV6,
+                            other => u16::from(other),
+                        },
                     },
                 }
             }
