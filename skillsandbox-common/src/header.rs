@@ -113,6 +113,22 @@ codes! {
         Socket = 8 "socket",
         /// A unix socket was connected.
         Unix = 9 "unix",
+        /// A file was mapped into memory as code.
+        Map = 10 "map",
+        /// A file lost a name.
+        Unlink = 11 "unlink",
+        /// A file or folder lost its old name to a new one, which `RenameTo` tells.
+        Rename = 12 "rename",
+        /// The new name.
+        RenameTo = 13 "rename_to",
+        /// A file was to have a second name, which `LinkTo` tells.
+        Link = 14 "link",
+        /// The second name.
+        LinkTo = 15 "link_to",
+        /// A file was cut or grown to a length, by its path.
+        Truncate = 16 "truncate",
+        /// Another process was looked into: traced, its memory or descriptors read.
+        Ptrace = 17 "ptrace",
     }
 }
 
@@ -162,5 +178,11 @@ codes! {
         /// The task is in another mount namespace than its sandbox, or under another root, where
         /// a path can mean another file.
         ForeignNamespace = 15 "foreign_namespace",
+        /// The file would come to where the rules grant more.
+        MoreGranted = 16 "more_granted",
+        /// A second name in another folder than the first: the first cannot be told.
+        OtherFolder = 17 "other_folder",
+        /// The process is outside the sandbox.
+        OutsideProcess = 18 "outside_process",
     }
 }

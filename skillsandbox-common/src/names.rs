@@ -18,16 +18,33 @@ pub struct Program {
     pub name: &'static str,
     /// Where it is attached.
     pub hook: Hook,
+    /// Whether the kernel tier takes it. What the others decide on is held by other layers where
+    /// the kernel does not let them.
+    pub makes_tier: bool,
 }
 
 const fn program(name: &'static str, hook: Hook) -> Program {
     assert!(name.len() <= 15);
-    Program { name, hook }
+    Program {
+        name,
+        hook,
+        makes_tier: matches!(hook, Hook::LsmCgroup(_)),
+    }
+}
+
+/// A program that names a file by the folder that it lies in: `bpf_d_path` is not for its hook on
+/// Linux 6.1, and is on 6.12.
+const fn by_folder(name: &'static str, hook: &'static str) -> Program {
+    Program {
+        makes_tier: false,
+        ..program(name, Hook::LsmCgroup(hook))
+    }
 }
 
 /// Every program of the ELF; a test holds the two equal. They are attached in this order, each
-/// after those whose proof needs what it refuses: a socket to connect has been bound and made, and
-/// a program to execute opened.
+/// after those whose proof needs what it refuses: a socket to connect has been bound and made, a
+/// second name is taken away again, and everything is opened. All ten cgroup LSM hooks that a host
+/// can have are taken.
 pub const PROGRAMS: &[Program] = &[
     program("connect4", Hook::SocketAddress("connect4")),
     program("connect6", Hook::SocketAddress("connect6")),
@@ -38,6 +55,12 @@ pub const PROGRAMS: &[Program] = &[
     program("unix_connect", Hook::LsmCgroup("unix_stream_connect")),
     program("socket_create", Hook::LsmCgroup("socket_create")),
     program("bprm_check", Hook::LsmCgroup("bprm_check_security")),
+    program("mmap_file", Hook::LsmCgroup("mmap_file")),
+    program("ptrace_access", Hook::LsmCgroup("ptrace_access_check")),
+    by_folder("path_link", "path_link"),
+    by_folder("path_unlink", "path_unlink"),
+    by_folder("path_rename", "path_rename"),
+    by_folder("path_truncate", "path_truncate"),
     program("file_open", Hook::LsmCgroup("file_open")),
     program("trace_call", Hook::RawTracepoint("sys_exit")),
     program("trace_exec", Hook::RawTracepoint("sched_process_exec")),

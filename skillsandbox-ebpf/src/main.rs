@@ -13,6 +13,7 @@
 
 mod actor;
 mod emit;
+mod entry;
 mod home;
 mod hook;
 mod maps;

@@ -34,9 +34,9 @@ const RING_BYTES: usize = 4096;
 
 /// Values of inner maps are declared as integers: Linux 6.1 takes a map made without BTF for
 /// unlike a template whose value is a structure (`timer_off` in `bpf_map_meta_equal`).
-type FileRules = LpmTrie<[u8; PATH_KEY_LEN], u64, FILE_RULES_MAX>;
+type FileRules = LpmTrie<[u8; PATH_KEY_LEN], [u32; 3], FILE_RULES_MAX>;
 type NetworkRules = LpmTrie<[u8; ADDRESS_KEY_LEN], [u64; PORT_RANGES_MAX], NETWORK_RULES_MAX>;
-const _: () = assert!(size_of::<FileRule>() == size_of::<u64>());
+const _: () = assert!(size_of::<FileRule>() == size_of::<[u32; 3]>());
 const _: () = assert!(size_of::<NetworkRule>() == size_of::<[u64; PORT_RANGES_MAX]>());
 type Ring = RingBuf<u8, RING_BYTES>;
 

@@ -77,6 +77,16 @@ offsets! {
     TASK_FS => task_fs,
     /// `struct fs_struct.root.dentry`
     FS_ROOT_DENTRY => fs_root_dentry,
+    /// `struct task_struct.cgroups`
+    TASK_CGROUPS => task_cgroups,
+    /// `struct css_set.dfl_cgrp`
+    CSS_SET_DFL_CGRP => css_set_dfl_cgrp,
+    /// `struct cgroup.kn`
+    CGROUP_KN => cgroup_kn,
+    /// `struct cgroup.self.parent`
+    CGROUP_SELF_PARENT => cgroup_self_parent,
+    /// `struct kernfs_node.id`
+    KERNFS_NODE_ID => kernfs_node_id,
     /// `struct task_struct.exit_code`
     TASK_EXIT_CODE => task_exit_code,
 }

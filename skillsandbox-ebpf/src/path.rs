@@ -40,7 +40,10 @@ const EINVAL: i64 = 22;
 /// A kernel `struct file`, by address.
 pub type File = *const u8;
 
-/// Decides on `file`, records it, and answers the verdict.
+/// A kernel `struct path`, by address.
+pub type Path = *const u8;
+
+/// Decides on opening or executing `file`, records it, and answers the verdict.
 ///
 /// # Safety
 /// `file` must be a `struct file` that the verifier trusts: an argument of the hook, or a
@@ -48,43 +51,44 @@ pub type File = *const u8;
 #[inline(always)]
 pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
     let slot = slot::attached();
-    let slot_flags = slot::flags(slot);
     // SAFETY: the caller vouches for `file`.
-    if slot_flags != slot::NO_POLICY
-        && matches!(kind, Kind::Open)
-        && unsafe { is_layer_of_another(file) }
-    {
-        return Verdict::Allow;
-    }
-    let Some(scratch) = scratch::current() else {
-        return without_scratch(kind, slot);
-    };
-    // SAFETY: the verifier holds the caller to `file`'s type; offsets are those of this kernel.
     unsafe {
+        if slot::flags(slot) != slot::NO_POLICY
+            && matches!(kind, Kind::Open)
+            && is_layer_of_another(file)
+        {
+            return Verdict::Allow;
+        }
         let flags = file
             .add(offsets::file_f_flags())
             .cast::<u32>()
             .read_volatile();
-        let access = if matches!(kind, Kind::Exec) {
-            Access::EXEC
-        } else {
-            access_of(flags)
+        let access = match kind {
+            Kind::Exec => Access::EXEC,
+            Kind::Map => Access::MAP,
+            _ => access_of(flags),
         };
-        let event = &raw mut (*scratch).event;
-        let path = file.add(offsets::file_f_path());
-        let length = bpf_d_path(
-            path.cast_mut().cast(),
-            (&raw mut (*event).path).cast(),
-            PATH_MAX as u32,
-        );
+        decide_at(kind, file.add(offsets::file_f_path()), access, flags)
+    }
+}
 
+/// Decides on `access` to the file at `path`, records it, and answers the verdict. `open_flags`
+/// are those that the file is opened with.
+///
+/// # Safety
+/// `path` must be a `struct path` that the verifier trusts, with a file in it.
+#[inline(always)]
+pub unsafe fn decide_at(kind: Kind, path: Path, access: u16, open_flags: u32) -> Verdict {
+    let slot = slot::attached();
+    let slot_flags = slot::flags(slot);
+    let Some(scratch) = scratch::current() else {
+        return without_scratch(kind, slot);
+    };
+    // SAFETY: the verifier holds the caller to `path`'s type; offsets are those of this kernel.
+    unsafe {
+        let length = resolve(scratch, path, PATH_MAX as u32);
         let (decision, path_bytes) = if length <= 0 || length > PATH_MAX as i64 {
-            let reason = if length == -ENAMETOOLONG {
-                Reason::PathTooLong
-            } else {
-                Reason::PathUnreadable
-            };
-            (Decision::deny(reason, 0), 0)
+            (unnamed(length), 0)
         } else if slot_flags != slot::NO_POLICY {
             let decision = if home::is_at(slot) {
                 named(
@@ -92,7 +96,7 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
                     slot,
                     slot_flags,
                     path,
-                    flags,
+                    open_flags,
                     access,
                     length as u64,
                 )
@@ -105,27 +109,82 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
         } else {
             (Decision::deny(Reason::NoPolicy, 0), length as u64 - 1)
         };
-
-        (*event).body = PathBody {
-            access,
-            source: PathSource::Resolved as u16,
-            open_flags: flags,
-            directory: 0,
-            result: 0,
-        };
         // The open of an `execve` that ends here is the attempt to execute.
         let denied = matches!(decision.verdict, Verdict::Deny);
-        let kind = if denied && flags & FMODE_EXEC != 0 {
+        let kind = if denied && matches!(kind, Kind::Open) && open_flags & FMODE_EXEC != 0 {
             Kind::Exec
         } else {
             kind
         };
+        let open_flags = if matches!(kind, Kind::Map) {
+            0
+        } else {
+            open_flags
+        };
+        let verdict = record(
+            scratch, slot, slot_flags, kind, access, open_flags, decision, path_bytes,
+        );
+        scratch::release(scratch);
+        verdict
+    }
+}
+
+/// Writes the path into the event in the making. Answers its length with the NUL, or an error.
+///
+/// # Safety
+/// `path` as for [`decide_at`]; `size` at most `PATH_MAX`.
+#[inline(always)]
+pub unsafe fn resolve(scratch: *mut Scratch, path: Path, size: u32) -> i64 {
+    // SAFETY: the buffer is the scratch memory's, and no smaller than `size`.
+    unsafe {
+        bpf_d_path(
+            path.cast_mut().cast(),
+            (&raw mut (*scratch).event.path).cast(),
+            size,
+        )
+    }
+}
+
+/// The decision where [`resolve`] answered this.
+#[inline(always)]
+pub fn unnamed(length: i64) -> Decision {
+    if length == -ENAMETOOLONG {
+        Decision::deny(Reason::PathTooLong, 0)
+    } else {
+        Decision::deny(Reason::PathUnreadable, 0)
+    }
+}
+
+/// Records a decision on the path in the scratch memory, and answers the verdict that stands.
+///
+/// # Safety
+/// `path_bytes` of the path must be initialised.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the parts of one event")]
+pub unsafe fn record(
+    scratch: *mut Scratch,
+    slot: u32,
+    slot_flags: u32,
+    kind: Kind,
+    access: u16,
+    open_flags: u32,
+    decision: Decision,
+    path_bytes: u64,
+) -> Verdict {
+    // SAFETY: `scratch` is memory of this task.
+    unsafe {
+        let event = &raw mut (*scratch).event;
+        (*event).body = PathBody {
+            access,
+            source: PathSource::Resolved as u16,
+            open_flags,
+            directory: 0,
+            result: 0,
+        };
         let total = FIXED + (path_bytes & (PATH_MAX as u64 - 1));
         let prefix = &raw mut (*event).prefix;
         actor::fill(prefix, kind, decision, total as u32);
-        let verdict = emit::access(slot, slot_flags, prefix, total);
-        scratch::release(scratch);
-        verdict
+        emit::access(slot, slot_flags, prefix, total)
     }
 }
 
@@ -169,7 +228,7 @@ unsafe fn is_layer_of_another(file: File) -> bool {
 
 /// Without memory for a path: a denial that names none.
 #[inline(always)]
-fn without_scratch(kind: Kind, slot: u32) -> Verdict {
+pub fn without_scratch(kind: Kind, slot: u32) -> Verdict {
     let length = FIXED as u32;
     // SAFETY: the event lies on this program's stack; all bytes zero is a valid one.
     unsafe {
@@ -236,10 +295,11 @@ unsafe fn named(
         if !hashed && parent != dentry && open_flags & O_TMPFILE == 0 {
             return Decision::deny(Reason::PathDeleted, 0);
         }
-        if slot_flags & FLAG_NAMES != 0
-            && let Some(rule) = look_up_name(scratch, slot, dentry)
-        {
-            return Decision::deny(Reason::DenyRule, rule);
+        if slot_flags & FLAG_NAMES != 0 {
+            let rule = look_up_name(scratch, slot, dentry);
+            if rule != 0 {
+                return Decision::deny(Reason::DenyRule, rule);
+            }
         }
         match look_up(&raw mut (*scratch).event, slot, length) {
             Some(rule) => {
@@ -265,7 +325,7 @@ unsafe fn named(
 /// The key is a prefix length, in bits, followed by the bytes: the last member of `PathBody`
 /// stands just before the path and holds the length for the time of the lookup.
 #[inline(always)]
-unsafe fn look_up<'a>(event: *mut PathEvent, slot: u32, length: u64) -> Option<&'a FileRule> {
+pub unsafe fn look_up<'a>(event: *mut PathEvent, slot: u32, length: u64) -> Option<&'a FileRule> {
     const _: () = assert!(core::mem::offset_of!(PathEvent, path) == FIXED as usize);
     const _: () = assert!(core::mem::offset_of!(PathBody, result) == size_of::<PathBody>() - 4);
     let rules: *mut c_void = FILE_RULES.get(slot).map(pointer)?;
@@ -284,10 +344,11 @@ unsafe fn look_up<'a>(event: *mut PathEvent, slot: u32, length: u64) -> Option<&
     }
 }
 
-/// Number of the rule on the last component of a path. Read from the dentry, whose name is at most 255
+/// Number of the rule on the last component of a path, or 0: not an `Option`, whose absent value
+/// LLVM moves unwritten ("R1 !read_ok"). Read from the dentry, whose name is at most 255
 /// bytes (`NAME_MAX`).
 #[inline(always)]
-unsafe fn look_up_name(scratch: *mut Scratch, slot: u32, dentry: *const u8) -> Option<u16> {
+pub unsafe fn look_up_name(scratch: *mut Scratch, slot: u32, dentry: *const u8) -> u16 {
     // SAFETY: `dentry` is trusted; its name is read through a helper that checks the address.
     unsafe {
         let key = &raw mut (*scratch).name;
@@ -307,14 +368,10 @@ unsafe fn look_up_name(scratch: *mut Scratch, slot: u32, dentry: *const u8) -> O
         ) <= 0
         {
             // A name that cannot be read must not escape a rule that denies names.
-            return Some(u16::MAX);
+            return u16::MAX;
         }
         let rule =
             bpf_map_lookup_elem(pointer(&NAME_RULES), key.cast_const().cast()).cast::<FileRule>();
-        if rule.is_null() {
-            None
-        } else {
-            Some((*rule).deny)
-        }
+        if rule.is_null() { 0 } else { (*rule).deny }
     }
 }

@@ -1,12 +1,20 @@
 //! Which sandbox a program runs for.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_local_storage};
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel,
+    generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_local_storage},
+};
 use skillsandbox_common::slot::STATE_ENFORCING;
 
-use crate::maps::{CGROUP_SLOT, CONFIG, TRACED};
+use crate::{
+    maps::{CGROUP_SLOT, CONFIG, TRACED},
+    offsets,
+};
 
 /// Deepest cgroup, below the root, that tracepoints look for a sandbox at.
 const CGROUP_DEPTH: i32 = 8;
+/// Most cgroups that a task of a sandbox is looked for in, from its own to the sandbox's.
+const CGROUP_CLIMB: u32 = 16;
 
 /// The slot of the cgroup that the running program is attached to. Zero, which no sandbox has,
 /// until the loader has written it.
@@ -36,6 +44,36 @@ pub fn of_current_task() -> Option<u32> {
         }
     }
     None
+}
+
+/// Whether this task is in the sandbox of this slot, in its cgroup or below.
+///
+/// # Safety
+/// `task` must be a `struct task_struct`.
+#[inline(always)]
+pub unsafe fn holds(slot: u32, task: *const u8) -> bool {
+    // SAFETY: the helper checks the addresses; the map's value is written once.
+    unsafe {
+        let pointer = |base: *const u8, offset: usize| {
+            bpf_probe_read_kernel(base.wrapping_add(offset).cast::<*const u8>())
+                .unwrap_or(core::ptr::null())
+        };
+        let set = pointer(task, offsets::task_cgroups());
+        let mut cgroup = pointer(set, offsets::css_set_dfl_cgrp());
+        for _ in 0..CGROUP_CLIMB {
+            let node = pointer(cgroup, offsets::cgroup_kn());
+            let id = node.wrapping_add(offsets::kernfs_node_id()).cast::<u64>();
+            let Ok(id) = bpf_probe_read_kernel(id) else {
+                return false;
+            };
+            if let Some(found) = TRACED.get(&id) {
+                return *found == slot;
+            }
+            // The parent's `self`, which a cgroup begins with.
+            cgroup = pointer(cgroup, offsets::cgroup_self_parent());
+        }
+    }
+    false
 }
 
 /// What [`flags`] answers for a slot whose policy is not complete. No combination of flags.

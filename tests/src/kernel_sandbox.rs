@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use skillsandbox::isolate::cgroup::{Cgroup, Hierarchy};
 use skillsandbox::kernel::{Attached, Objects, ProgramState, Rings, Target};
 use skillsandbox::policy::Tables;
-use skillsandbox_common::names::{Hook, PROGRAMS};
+use skillsandbox_common::names::PROGRAMS;
 
 /// Where `skillsandbox run` keeps its state. Whoever has the lock is alone.
 const RUN: &str = "/run/skillsandbox";
@@ -50,7 +50,7 @@ impl Ground {
         for program in PROGRAMS {
             let state = self.objects.state(program);
             ensure!(
-                state == ProgramState::Loaded || !matches!(program.hook, Hook::LsmCgroup(_)),
+                state == ProgramState::Loaded || !program.makes_tier,
                 "{}: {state:?}",
                 program.name
             );

@@ -109,7 +109,8 @@ mod kernel_tier {
             ["exec", "/lib64/ld-linux-x86-64.so.2", program],
         );
         let manifest = Manifest::default().read(&program);
-        let granting = manifest.clone().exec(&loader);
+        // The loader maps the program as code, for which it must be executable as well.
+        let granting = manifest.clone().exec(&loader).exec(&program);
         let ran = ebpf_alone_denies(&scene, &attempts, &manifest, &granting);
         ran.denied(
             "exec",

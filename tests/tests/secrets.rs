@@ -241,3 +241,62 @@ fn declared_names_are_in_the_hosts_file_and_no_server_is_configured() {
         "{without}"
     );
 }
+
+mod kernel_tier {
+    use std::{
+        os::unix::process::CommandExt,
+        process::{Command, Stdio},
+    };
+
+    use skillsandbox_tests::{
+        attempts, attempts::NOBODY, manifest::Manifest, sandbox::Run, scene::Scene,
+    };
+
+    #[test]
+    fn a_process_outside_is_not_looked_into_even_where_it_is_in_sight() {
+        let scene = Scene::new("outsider");
+        let mut outsider = Command::new("sleep")
+            .arg("600")
+            .env("TOKEN", super::VALUE)
+            .stdin(Stdio::null())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .spawn()
+            .expect("a process outside");
+        let place = format!("/proc/{}", outsider.id());
+        let attempts = attempts!(
+            ["read", format!("{place}/environ")],
+            ["read", format!("{place}/maps")],
+        );
+        attempts.outside(&scene).all_ok("before, outside");
+        // Without mounts the host's /proc is there, and every process of the host in it.
+        let ran = Run::probe(&scene, &Manifest::default(), &attempts)
+            .by_ebpf_alone()
+            .end();
+        let endings = ran.endings(&attempts);
+        attempts.outside(&scene).all_ok("after, outside");
+        outsider
+            .kill()
+            .and_then(|()| outsider.wait())
+            .expect("its end");
+        // The file system says so to whoever may not look.
+        endings.all("EACCES", "in the sandbox");
+        let refused: Vec<_> = ran.of_kind("ptrace").collect();
+        assert_eq!(refused.len(), 2, "{refused:#?}");
+        for event in refused {
+            assert_eq!(event["reason"], "outside_process");
+            assert_eq!(event["target"], outsider.id());
+        }
+    }
+
+    #[test]
+    fn a_process_of_the_sandbox_is_looked_into_by_another() {
+        let scene = Scene::new("insider");
+        let script = "sleep 60 & sleep 1; tr '\\0' '\\n' < /proc/$!/environ | grep -c . ; kill $!";
+        let manifest = Manifest::default().pass("PATH");
+        let ran = Run::shell(&scene, &manifest, script).end().with_code(0);
+        let count: u32 = ran.output().trim().parse().expect("a number of variables");
+        assert!(count > 0);
+        assert_eq!(ran.of_kind("ptrace").count(), 0);
+    }
+}

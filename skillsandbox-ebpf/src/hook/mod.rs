@@ -1,5 +1,6 @@
 //! The entry points, by family.
 
+mod entry;
 mod exec;
 mod file;
 mod network;

@@ -1,22 +1,22 @@
-//! Processes that begin and end, so that the tree is known.
+//! Processes that begin and end, so that the tree is known, and those that look into others.
 
 use aya_ebpf::{
     helpers::{
         bpf_probe_read_kernel,
         generated::{bpf_get_current_pid_tgid, bpf_get_current_task},
     },
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    macros::{lsm_cgroup, raw_tracepoint},
+    programs::{LsmContext, RawTracePointContext},
 };
 use skillsandbox_common::{
     event::ProcessBody,
-    header::{EventPrefix, Kind, Reason},
+    header::{EventPrefix, Kind, Reason, Verdict},
     rule::Decision,
 };
 
 use crate::{actor, emit, offsets, slot};
 
-/// The bytes of a `fork` or `exit` event.
+/// The bytes of a `fork`, `exit` or `ptrace` event.
 #[repr(C)]
 struct ProcessEvent {
     prefix: EventPrefix,
@@ -76,6 +76,46 @@ pub fn trace_exit(_ctx: RawTracePointContext) -> i32 {
         }
     }
     0
+}
+
+/// `int security_ptrace_access_check(struct task_struct *child, unsigned int mode)`,
+/// `security/security.c`: tracing a process, and all that takes the same right: its memory, its
+/// descriptors, its folder of `/proc`. Not reached by a process that looks at itself. Processes of
+/// the sandbox may be looked into; only a refusal is recorded.
+#[lsm_cgroup(hook = "ptrace_access_check")]
+pub fn ptrace_access(ctx: LsmContext) -> i32 {
+    let child: *const u8 = ctx.arg(0);
+    let mode: u32 = ctx.arg(1);
+    let slot = slot::attached();
+    let flags = slot::flags(slot);
+    let reason = if flags == slot::NO_POLICY {
+        Reason::NoPolicy
+    } else {
+        Reason::OutsideProcess
+    };
+    // SAFETY: the hook's first argument is a task; the event lies on this program's stack, and all
+    // bytes zero is a valid prefix.
+    let verdict = unsafe {
+        if flags != slot::NO_POLICY && slot::holds(slot, child) {
+            Verdict::Allow
+        } else {
+            let length = size_of::<ProcessEvent>();
+            let mut event = ProcessEvent {
+                prefix: core::mem::zeroed(),
+                body: ProcessBody {
+                    child: child
+                        .add(offsets::task_tgid())
+                        .cast::<u32>()
+                        .read_volatile(),
+                    status: mode as i32,
+                },
+            };
+            let decision = Decision::deny(reason, 0);
+            actor::fill(&raw mut event.prefix, Kind::Ptrace, decision, length as u32);
+            emit::access(slot, flags, (&raw mut event).cast(), length as u64)
+        }
+    };
+    super::answer(&ctx, "ptrace_access", verdict)
 }
 
 #[inline(always)]

@@ -174,6 +174,7 @@ impl AccessBits {
         (Access::READ as u32, "read"),
         (Access::WRITE as u32, "write"),
         (Access::EXEC as u32, "exec"),
+        (Access::MAP as u32, "map"),
     ];
 }
 

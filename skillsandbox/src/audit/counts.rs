@@ -52,6 +52,22 @@ pub struct Tally {
     pub socket: Verdicts,
     /// Connections of unix sockets.
     pub unix: Verdicts,
+    /// Files mapped as code.
+    pub map: Verdicts,
+    /// Names taken from files.
+    pub unlink: Verdicts,
+    /// Old names of files that were renamed.
+    pub rename: Verdicts,
+    /// Their new names.
+    pub rename_to: Verdicts,
+    /// Names of files that were to have a second one.
+    pub link: Verdicts,
+    /// Their second names.
+    pub link_to: Verdicts,
+    /// Files cut by their path.
+    pub truncate: Verdicts,
+    /// Processes looked into.
+    pub ptrace: Verdicts,
     /// Processes and threads made.
     pub fork: u64,
     /// Processes and threads ended.
@@ -72,6 +88,14 @@ impl Tally {
             Event::Bind(network) => self.bind.add(network.decided.verdict),
             Event::Socket(socket) => self.socket.add(socket.decided.verdict),
             Event::Unix(unix) => self.unix.add(unix.decided.verdict),
+            Event::Map(file) => self.map.add(file.decided.verdict),
+            Event::Unlink(file) => self.unlink.add(file.decided.verdict),
+            Event::Rename(file) => self.rename.add(file.decided.verdict),
+            Event::RenameTo(file) => self.rename_to.add(file.decided.verdict),
+            Event::Link(file) => self.link.add(file.decided.verdict),
+            Event::LinkTo(file) => self.link_to.add(file.decided.verdict),
+            Event::Truncate(file) => self.truncate.add(file.decided.verdict),
+            Event::Ptrace(ptrace) => self.ptrace.add(ptrace.decided.verdict),
             Event::Fork(_) => self.fork += 1,
             Event::Exit(_) => self.exit += 1,
         }
@@ -86,6 +110,14 @@ impl Tally {
             self.bind,
             self.socket,
             self.unix,
+            self.map,
+            self.unlink,
+            self.rename,
+            self.rename_to,
+            self.link,
+            self.link_to,
+            self.truncate,
+            self.ptrace,
         ];
         kinds
             .iter()

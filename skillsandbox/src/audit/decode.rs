@@ -38,9 +38,25 @@ pub enum Body<'a> {
     Socket(NetworkBody),
     /// A unix socket was connected.
     Unix(UnixEvent<'a>),
+    /// A file was mapped as code.
+    Map(PathEvent<'a>),
+    /// A file lost a name.
+    Unlink(PathEvent<'a>),
+    /// A file lost its name to a new one.
+    Rename(PathEvent<'a>),
+    /// The new one.
+    RenameTo(PathEvent<'a>),
+    /// A file was to have a second name.
+    Link(PathEvent<'a>),
+    /// The second name.
+    LinkTo(PathEvent<'a>),
+    /// A file was cut.
+    Truncate(PathEvent<'a>),
+    /// A process was looked into.
+    Ptrace(ProcessBody),
 }
 
-/// Body of `open` and `exec`, with the path that follows it.
+/// Body of an event about a file, with the path that follows it.
 #[derive(Clone, Copy, Debug)]
 pub struct PathEvent<'a> {
     /// The fixed part.
@@ -143,6 +159,14 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Bind => Body::Bind(exact(kind, rest)?),
         Kind::Socket => Body::Socket(exact(kind, rest)?),
         Kind::Unix => Body::Unix(unix_event(kind, rest)?),
+        Kind::Map => Body::Map(path_event(kind, rest)?),
+        Kind::Unlink => Body::Unlink(path_event(kind, rest)?),
+        Kind::Rename => Body::Rename(path_event(kind, rest)?),
+        Kind::RenameTo => Body::RenameTo(path_event(kind, rest)?),
+        Kind::Link => Body::Link(path_event(kind, rest)?),
+        Kind::LinkTo => Body::LinkTo(path_event(kind, rest)?),
+        Kind::Truncate => Body::Truncate(path_event(kind, rest)?),
+        Kind::Ptrace => Body::Ptrace(exact(kind, rest)?),
     };
     Ok(Event { prefix, body })
 }
@@ -197,12 +221,20 @@ mod tests {
 
     fn body_bytes(body: &Body<'_>) -> Vec<u8> {
         match body {
-            Body::Open(event) | Body::Exec(event) => [event.body.as_bytes(), event.path].concat(),
+            Body::Open(event)
+            | Body::Exec(event)
+            | Body::Map(event)
+            | Body::Unlink(event)
+            | Body::Rename(event)
+            | Body::RenameTo(event)
+            | Body::Link(event)
+            | Body::LinkTo(event)
+            | Body::Truncate(event) => [event.body.as_bytes(), event.path].concat(),
             Body::Connect(body) | Body::Sendmsg(body) | Body::Bind(body) | Body::Socket(body) => {
                 body.as_bytes().to_vec()
             }
             Body::Unix(event) => [event.body.as_bytes(), event.name].concat(),
-            Body::Fork(body) | Body::Exit(body) => body.as_bytes().to_vec(),
+            Body::Fork(body) | Body::Exit(body) | Body::Ptrace(body) => body.as_bytes().to_vec(),
         }
     }
 
@@ -210,7 +242,17 @@ mod tests {
     fn any_body() -> impl Strategy<Value = (Kind, Vec<u8>)> {
         prop_oneof![
             (
-                prop_oneof![Just(Kind::Open), Just(Kind::Exec)],
+                prop_oneof![
+                    Just(Kind::Open),
+                    Just(Kind::Exec),
+                    Just(Kind::Map),
+                    Just(Kind::Unlink),
+                    Just(Kind::Rename),
+                    Just(Kind::RenameTo),
+                    Just(Kind::Link),
+                    Just(Kind::LinkTo),
+                    Just(Kind::Truncate)
+                ],
                 vec(any::<u8>(), 16..=16 + PATH_MAX)
             ),
             (
@@ -224,7 +266,7 @@ mod tests {
             ),
             (Just(Kind::Unix), vec(any::<u8>(), 4..=4 + UNIX_NAME_MAX)),
             (
-                prop_oneof![Just(Kind::Fork), Just(Kind::Exit)],
+                prop_oneof![Just(Kind::Fork), Just(Kind::Exit), Just(Kind::Ptrace)],
                 vec(any::<u8>(), 8)
             ),
         ]
@@ -282,7 +324,7 @@ mod tests {
                 *first = EVENT_VERSION;
             }
             if let (Some(kind), Some(second)) = (small_kind, bytes.get_mut(1)) {
-                *second = kind % 8;
+                *second = kind % 20;
             }
             if let Ok(event) = decode(&bytes) {
                 prop_assert_eq!(event.prefix.header.length as usize, bytes.len());

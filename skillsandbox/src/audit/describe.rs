@@ -14,13 +14,13 @@ use super::{
     decode::{self, Body, PathEvent},
     process::{Executable, Processes},
     record::{
-        Actor, Decided, Ending, Event, Exit, FileAccess, Fork, NetworkAccess, Note, RECORD_VERSION,
-        Record, Rule, SocketAccess, UnixAccess, What,
+        Actor, Decided, Ending, Event, Exit, FileAccess, Fork, NetworkAccess, Note, ProcessAccess,
+        RECORD_VERSION, Record, Rule, SocketAccess, UnixAccess, What,
     },
     sequence::Sequences,
     text::{HexUnlessUtf8, Text},
 };
-use crate::policy::{Advice, DeniedAddress, DeniedFile, advise_socket};
+use crate::policy::{Advice, DeniedAddress, DeniedFile, advise_process, advise_socket};
 
 /// A rule of the policy as a person reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +126,19 @@ impl<'a> Knowledge<'a> {
                 path_bytes: HexUnlessUtf8(unix.name),
                 is_abstract: unix.body.is_abstract != 0,
                 socket_type: Number::socket_type(unix.body.socket_type),
+            }),
+            Body::Map(path) => Event::Map(self.file(prefix, actor, path, false)),
+            Body::Unlink(path) => Event::Unlink(self.file(prefix, actor, path, false)),
+            Body::Rename(path) => Event::Rename(self.file(prefix, actor, path, false)),
+            Body::RenameTo(path) => Event::RenameTo(self.file(prefix, actor, path, false)),
+            Body::Link(path) => Event::Link(self.file(prefix, actor, path, false)),
+            Body::LinkTo(path) => Event::LinkTo(self.file(prefix, actor, path, false)),
+            Body::Truncate(path) => Event::Truncate(self.file(prefix, actor, path, false)),
+            Body::Ptrace(body) => Event::Ptrace(ProcessAccess {
+                decided: self.decided_on_process(prefix),
+                actor,
+                target: body.child,
+                mode: body.status.cast_unsigned(),
             }),
             Body::Fork(body) => Event::Fork(Fork {
                 actor,
@@ -249,6 +262,14 @@ impl<'a> Knowledge<'a> {
             }));
         }
         network(decided, actor, body, name)
+    }
+
+    fn decided_on_process(&self, prefix: &EventPrefix) -> Decided<'a> {
+        let mut decided = self.decided(prefix);
+        if let Some(reason) = decided.denial() {
+            decided.advise(Some(advise_process(reason)));
+        }
+        decided
     }
 
     fn decided_on_socket(&self, prefix: &EventPrefix, kind: Kind) -> Decided<'a> {

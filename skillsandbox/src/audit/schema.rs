@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::{Map, Value};
 use skillsandbox_common::{
-    event::PathSource,
+    event::{PathBody, PathSource},
     header::{Kind, Reason},
     rule::{Access, Decision},
     slot::SlotCounters,
@@ -71,6 +71,10 @@ fn event_bytes() -> Vec<Vec<u8>> {
         prefix
     };
     let body = testing::path_body;
+    let named = |access| PathBody {
+        open_flags: 0,
+        ..body(access)
+    };
     let mut passed = body(Access::READ);
     passed.source = PathSource::Passed as u16;
     passed.directory = -100;
@@ -117,14 +121,52 @@ fn event_bytes() -> Vec<Vec<u8>> {
             body(Access::EXEC),
             "/usr/bin/curl",
         ),
+        testing::path(
+            by_rule(13, 1),
+            Kind::Map,
+            named(Access::MAP),
+            "/usr/lib/libc.so.6",
+        ),
+        testing::path(
+            testing::denied(14, Reason::NotGranted),
+            Kind::Unlink,
+            named(Access::WRITE),
+            "/srv/data/orders.db",
+        ),
+        testing::path(
+            by_rule(15, 1),
+            Kind::Rename,
+            named(Access::WRITE),
+            "/tmp/new",
+        ),
+        testing::path(
+            testing::denied(16, Reason::MoreGranted),
+            Kind::RenameTo,
+            named(Access::WRITE),
+            "/srv/tools/new",
+        ),
+        testing::path(by_rule(17, 1), Kind::Link, named(Access::WRITE), "/tmp/one"),
+        testing::path(
+            testing::denied(18, Reason::OtherFolder),
+            Kind::LinkTo,
+            named(Access::WRITE),
+            "/tmp/folder/two",
+        ),
+        testing::path(
+            by_rule(19, 1),
+            Kind::Truncate,
+            named(Access::WRITE),
+            "/tmp/log",
+        ),
+        testing::ptrace(testing::denied(20, Reason::OutsideProcess), 1, 0x19),
     ]
 }
 
 fn notes() -> Vec<Note> {
     let counters = SlotCounters {
-        records: 14,
+        records: 22,
         processes: 2,
-        denied: 5,
+        denied: 10,
         dropped_allowed: 3,
         ..SlotCounters::default()
     };
@@ -141,6 +183,14 @@ fn notes() -> Vec<Note> {
         bind: verdicts(0, 1),
         socket: verdicts(0, 1),
         unix: verdicts(0, 1),
+        map: verdicts(1, 0),
+        unlink: verdicts(0, 1),
+        rename: verdicts(1, 0),
+        rename_to: verdicts(0, 1),
+        link: verdicts(1, 0),
+        link_to: verdicts(0, 1),
+        truncate: verdicts(1, 0),
+        ptrace: verdicts(0, 1),
         fork: 1,
         exit: 1,
     };

@@ -116,6 +116,16 @@ pub(crate) fn exit(prefix: EventPrefix, status: i32) -> Vec<u8> {
     process(prefix, Kind::Exit, ProcessBody { child: 0, status })
 }
 
+/// A refused look into a process.
+pub(crate) fn ptrace(mut prefix: EventPrefix, child: u32, mode: i32) -> Vec<u8> {
+    prefix.header.kind = Kind::Ptrace as u8;
+    let body = ProcessBody {
+        child,
+        status: mode,
+    };
+    encode(prefix, body.as_bytes())
+}
+
 fn process(mut prefix: EventPrefix, kind: Kind, body: ProcessBody) -> Vec<u8> {
     prefix.header.kind = kind as u8;
     prefix.header.reason = Reason::Observed as u8;

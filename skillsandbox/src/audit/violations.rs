@@ -10,7 +10,9 @@ use skillsandbox_common::header::Reason;
 
 use super::{
     code::Code,
-    record::{Event, FileAccess, NetworkAccess, Record, SocketAccess, UnixAccess, What},
+    record::{
+        Event, FileAccess, NetworkAccess, ProcessAccess, Record, SocketAccess, UnixAccess, What,
+    },
     text::Escaped,
 };
 
@@ -57,8 +59,6 @@ impl Violations {
         };
         self.scratch.clear();
         let (kind, decided) = match event {
-            Event::Open(file) => ("open", file_target(&mut self.scratch, "open", file)),
-            Event::Exec(file) => ("exec", file_target(&mut self.scratch, "exec", file)),
             Event::Connect(network) => (
                 "connect",
                 network_target(&mut self.scratch, "connect", network),
@@ -70,7 +70,11 @@ impl Violations {
             Event::Bind(network) => ("bind", network_target(&mut self.scratch, "bind", network)),
             Event::Socket(socket) => ("socket", socket_target(&mut self.scratch, socket)),
             Event::Unix(unix) => ("unix", unix_target(&mut self.scratch, unix)),
-            Event::Fork(_) | Event::Exit(_) => return,
+            Event::Ptrace(ptrace) => ("ptrace", process_target(&mut self.scratch, ptrace)),
+            other => match other.file() {
+                Some((kind, file)) => (kind, file_target(&mut self.scratch, kind, file)),
+                None => return,
+            },
         };
         self.total += 1;
         *self.by_kind.entry(kind).or_default() += 1;
@@ -132,4 +136,9 @@ fn unix_target(out: &mut String, unix: &UnixAccess<'_>) -> Code<Reason> {
     let name = unix.path.map_or(&b"(no name)"[..], |name| name.0);
     let _ = write!(out, "unix {at}{}", Escaped(name));
     unix.decided.reason
+}
+
+fn process_target(out: &mut String, ptrace: &ProcessAccess<'_>) -> Code<Reason> {
+    let _ = write!(out, "ptrace {}", ptrace.target);
+    ptrace.decided.reason
 }

@@ -129,8 +129,6 @@ impl<W: Write + Send> Sink for Watch<W> {
 
 fn show_event(out: &mut impl Write, colour: Colour, event: &Event<'_>) -> io::Result<()> {
     match event {
-        Event::Open(file) => show_file(out, colour, "open", file),
-        Event::Exec(file) => show_file(out, colour, "exec", file),
         Event::Connect(network) => show_network(out, colour, "connect", network),
         Event::Sendmsg(network) => show_network(out, colour, "sendmsg", network),
         Event::Bind(network) => show_network(out, colour, "bind", network),
@@ -144,6 +142,16 @@ fn show_event(out: &mut impl Write, colour: Colour, event: &Event<'_>) -> io::Re
             write!(out, "      exit    {}", Ended(&exit.ending))?;
             show_actor(out, &exit.actor)
         }
+        Event::Ptrace(ptrace) => {
+            show_verdict(out, colour, "ptrace", ptrace.decided.verdict)?;
+            write!(out, "{} mode {:#x}", ptrace.target, ptrace.mode)?;
+            show_actor(out, &ptrace.actor)?;
+            show_why(out, &ptrace.decided)
+        }
+        other => match other.file() {
+            Some((kind, file)) => show_file(out, colour, kind, file),
+            None => Ok(()),
+        },
     }
 }
 

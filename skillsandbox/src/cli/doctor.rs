@@ -43,12 +43,17 @@ const PERMISSIONS: &[(&str, &[&str])] = &[
     ),
     ("other kinds of sockets", &["ebpf socket_create", "seccomp"]),
     ("files: open", &["ebpf file_open", "mounts", "landlock"]),
-    (
-        "files: unlink, rename, link, truncate",
-        &["mounts", "landlock"],
-    ),
+    ("files: unlink", &["ebpf path_unlink", "mounts", "landlock"]),
+    ("files: rename", &["ebpf path_rename", "mounts", "landlock"]),
+    ("files: link", &["ebpf path_link", "mounts", "landlock"]),
+    // Landlock too from version 3 on (Linux 6.2), which its layer's name does not tell.
+    ("files: truncate", &["ebpf path_truncate", "mounts"]),
     ("exec", &["ebpf bprm_check", "landlock"]),
-    ("other processes", &["namespaces", "landlock"]),
+    ("executable mappings", &["ebpf mmap_file", "mounts"]),
+    (
+        "other processes",
+        &["ebpf ptrace_access", "namespaces", "landlock"],
+    ),
     ("system calls", &["seccomp", "privileges"]),
     ("memory", &["cgroup memory.max", "limits"]),
     ("processes", &["cgroup pids.max", "limits"]),

@@ -79,7 +79,7 @@ impl Objects {
             proofs: Vec::new(),
             refused: Vec::new(),
         };
-        let mut prover = Prover::start(target.cgroup)?;
+        let mut prover = Prover::start(target.cgroup, &sandbox.links)?;
         for program in PROGRAMS {
             if matches!(program.hook, Hook::RawTracepoint(_)) {
                 continue;

@@ -257,7 +257,12 @@ fn innermost(error: &ProgramError) -> String {
     {
         let log = verifier_log.to_string();
         let last = log.lines().rev().find(|line| {
-            let statistics = ["processed", "verification time", "stack depth"];
+            let statistics = [
+                "processed",
+                "insns processed",
+                "verification time",
+                "stack depth",
+            ];
             !line.is_empty() && !statistics.iter().any(|start| line.starts_with(start))
         });
         return match last {

@@ -33,6 +33,11 @@ const WANTED: &[(&str, &str, &str)] = &[
     ("MNT_NAMESPACE_INUM", "mnt_namespace", "ns.inum"),
     ("TASK_FS", "task_struct", "fs"),
     ("FS_ROOT_DENTRY", "fs_struct", "root.dentry"),
+    ("TASK_CGROUPS", "task_struct", "cgroups"),
+    ("CSS_SET_DFL_CGRP", "css_set", "dfl_cgrp"),
+    ("CGROUP_KN", "cgroup", "kn"),
+    ("CGROUP_SELF_PARENT", "cgroup", "self.parent"),
+    ("KERNFS_NODE_ID", "kernfs_node", "id"),
     ("TASK_EXIT_CODE", "task_struct", "exit_code"),
 ];
 

@@ -121,6 +121,12 @@ impl RuleSet {
             for prefix in prefixes {
                 grant_in(stated.entry(prefix).or_default(), grant, number);
             }
+            if grant == Grant::Deny {
+                for folder in folders_above(path) {
+                    let entry = stated.entry([folder, &[0]].concat()).or_default();
+                    entry.holds = first_set(entry.holds, number);
+                }
+            }
         }
         let mut entries: Vec<FileEntry> = Vec::with_capacity(stated.len());
         for (prefix, own) in stated {
@@ -128,12 +134,20 @@ impl RuleSet {
                 .iter()
                 .rev()
                 .find(|entry| prefix.starts_with(&entry.prefix))
-                .map_or_else(FileRule::default, |entry| entry.rule);
+                .map(|entry| entry.rule);
+            let only_holds = FileRule { holds: 0, ..own } == FileRule::default();
+            if only_holds && wider.is_none() {
+                // No rule is about the folder itself: its name cannot be taken anyway.
+                continue;
+            }
+            let wider = wider.unwrap_or_default();
             let rule = FileRule {
                 read: first_set(own.read, wider.read),
                 write: first_set(own.write, wider.write),
                 exec: first_set(own.exec, wider.exec),
+                map: first_set(own.map, wider.map),
                 deny: first_set(own.deny, wider.deny),
+                holds: own.holds,
             };
             debug_assert!(prefix.len() <= PATH_KEY_LEN);
             entries.push(FileEntry { prefix, rule });
@@ -223,6 +237,7 @@ fn grant_in(entry: &mut FileRule, grant: Grant, number: u16) {
                 (Access::READ, &mut entry.read),
                 (Access::WRITE, &mut entry.write),
                 (Access::EXEC, &mut entry.exec),
+                (Access::MAP, &mut entry.map),
             ] {
                 if bits & bit != 0 {
                     *place = first_set(*place, number);
@@ -230,6 +245,12 @@ fn grant_in(entry: &mut FileRule, grant: Grant, number: u16) {
             }
         }
     }
+}
+
+/// The folders that an absolute path lies in, without `/`.
+fn folders_above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().skip(1);
+    slashes.filter_map(|(at, byte)| (*byte == b'/').then(|| path.get(..at))?)
 }
 
 fn first_set(first: u16, second: u16) -> u16 {

@@ -61,7 +61,7 @@ impl RuleSet {
             return Decision::deny(Reason::DenyRule, number);
         }
         let mut decided = Decision::deny(Reason::NotGranted, 0);
-        for bit in [Access::READ, Access::WRITE, Access::EXEC] {
+        for bit in [Access::READ, Access::WRITE, Access::EXEC, Access::MAP] {
             if access & bit == 0 {
                 continue;
             }
@@ -82,6 +82,41 @@ impl RuleSet {
             Verdict::Allow => decision,
             Verdict::Deny => self.decide_file(path, Access::READ),
         }
+    }
+
+    /// Decides on taking this name from its file: a folder with something denied in it keeps its
+    /// name, under another of which the rule would deny nothing.
+    #[must_use]
+    pub fn decide_removal(&self, path: &[u8]) -> Decision {
+        let decision = self.decide_file(path, Access::WRITE);
+        let inside = |rule: &[u8]| {
+            rule.strip_prefix(path)
+                .is_some_and(|rest| rest.first() == Some(&b'/'))
+        };
+        let held = self.numbered().find(|(_, rule)| {
+            matches!(&rule.subject, Subject::Path(path, Grant::Deny) | Subject::Exact(path, Grant::Deny) if inside(path))
+        });
+        match held {
+            Some((number, _)) if decision.verdict == Verdict::Allow => {
+                Decision::deny(Reason::DenyRule, number)
+            }
+            _ => decision,
+        }
+    }
+
+    /// Decides on giving this name to a file whose name is or was `from`, which may be removed:
+    /// no access may be granted here that is not granted there.
+    #[must_use]
+    pub fn decide_arrival(&self, from: &[u8], path: &[u8]) -> Decision {
+        let decision = self.decide_removal(path);
+        let granted = |path, bit| self.decide_file(path, bit).verdict == Verdict::Allow;
+        let more = [Access::READ, Access::WRITE, Access::EXEC, Access::MAP]
+            .into_iter()
+            .any(|bit| granted(path, bit) && !granted(from, bit));
+        if decision.verdict == Verdict::Allow && more {
+            return Decision::deny(Reason::MoreGranted, 0);
+        }
+        decision
     }
 
     /// Decides on reaching `address` (IPv4 as mapped) at `port` with one bit of

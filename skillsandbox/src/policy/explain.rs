@@ -151,8 +151,9 @@ fn path(bytes: &[u8]) -> Result<AbsolutePath, Advice> {
 
 fn permissions(path: &AbsolutePath, missing: u16) -> String {
     let list = format!("[{}]", yaml_string(path.as_str()));
-    // Executing includes reading.
-    let reading = missing & Access::READ != 0 && missing & Access::EXEC == 0;
+    // Executing includes reading, and what is mapped as code is granted as what is executed.
+    let executing = missing & (Access::EXEC | Access::MAP) != 0;
+    let reading = missing & Access::READ != 0 && !executing;
     let mut filesystem = Vec::new();
     if reading {
         filesystem.push(format!("read: {list}"));
@@ -164,7 +165,7 @@ fn permissions(path: &AbsolutePath, missing: u16) -> String {
     if !filesystem.is_empty() {
         sections.push(format!("filesystem: {{ {} }}", filesystem.join(", ")));
     }
-    if missing & Access::EXEC != 0 {
+    if executing {
         sections.push(format!("exec: {{ allow: {list} }}"));
     }
     format!("permissions: {{ {} }}", sections.join(", "))
@@ -215,6 +216,12 @@ pub fn advise_socket(kind: Kind, reason: Reason) -> Advice {
     })
 }
 
+/// What would let a process look into another.
+#[must_use]
+pub fn advise_process(reason: Reason) -> Advice {
+    words(reason)
+}
+
 /// What helps where rules do not.
 fn words(reason: Reason) -> Advice {
     Advice::remedy(match reason {
@@ -227,6 +234,11 @@ fn words(reason: Reason) -> Advice {
             "its record found no room: write `on_overflow: count`, or do less at a time"
         }
         Reason::AddressFamily => "rules are about IPv4 and IPv6 addresses alone",
+        Reason::MoreGranted => {
+            "a file cannot come to where the rules grant more than where it was: copy what it holds"
+        }
+        Reason::OtherFolder => "a hard link is made in the folder of its file alone: copy the file",
+        Reason::OutsideProcess => "no permission reaches a process outside the sandbox",
         Reason::ForeignNamespace => {
             "no path means anything in a namespace or root of the skill's own: stay in the sandbox's"
         }

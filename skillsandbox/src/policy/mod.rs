@@ -8,7 +8,9 @@ mod network;
 mod rules;
 
 pub use compile::{CompileError, FileEntry, NameEntry, NetworkEntry, Tables};
-pub use explain::{Advice, DeniedAddress, DeniedFile, advise_address, advise_socket};
+pub use explain::{
+    Advice, DeniedAddress, DeniedFile, advise_address, advise_process, advise_socket,
+};
 pub use network::{Network, NetworkError};
 pub use rules::{Grant, Rule, RuleSet, Subject};
 

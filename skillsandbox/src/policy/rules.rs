@@ -20,8 +20,10 @@ impl Grant {
     pub const WRITE_ONLY: Self = Self::Allow(Access::WRITE);
     /// Reading and writing.
     pub const WRITE: Self = Self::Allow(Access::READ | Access::WRITE);
-    /// Reading and executing.
-    pub const EXEC: Self = Self::Allow(Access::READ | Access::EXEC);
+    /// Reading, executing, and mapping as code, which executing takes.
+    pub const EXEC: Self = Self::Allow(Access::READ | Access::EXEC | Access::MAP);
+    /// Reading, and mapping as code: for libraries.
+    pub const LIBRARY: Self = Self::Allow(Access::READ | Access::MAP);
 }
 
 /// What a rule is about.
@@ -98,7 +100,7 @@ impl RuleSet {
 }
 
 impl Subject {
-    /// What the rule gives, in a word: `rw-`, `deny`, `egress`.
+    /// What the rule gives, in a word: `rw-`, `r-x`, `r-m` (mapped as code), `deny`, `egress`.
     #[must_use]
     pub fn grants(&self) -> String {
         match self {
@@ -108,14 +110,16 @@ impl Subject {
             | Self::Name(_) => "deny".to_owned(),
             Self::Path(_, Grant::Allow(bits))
             | Self::Exact(_, Grant::Allow(bits))
-            | Self::Nameless(_, Grant::Allow(bits)) => [
-                (Access::READ, 'r'),
-                (Access::WRITE, 'w'),
-                (Access::EXEC, 'x'),
-            ]
-            .map(|(bit, letter)| if bits & bit == 0 { '-' } else { letter })
-            .iter()
-            .collect(),
+            | Self::Nameless(_, Grant::Allow(bits)) => {
+                let letter = |bit, letter| if bits & bit == 0 { '-' } else { letter };
+                let code = match letter(Access::EXEC, 'x') {
+                    '-' => letter(Access::MAP, 'm'),
+                    executes => executes,
+                };
+                [letter(Access::READ, 'r'), letter(Access::WRITE, 'w'), code]
+                    .iter()
+                    .collect()
+            }
             Self::Address { .. } => "egress".to_owned(),
         }
     }

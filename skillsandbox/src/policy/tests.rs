@@ -5,39 +5,50 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use skillsandbox_common::{
     header::{Reason, Verdict},
-    rule::{Access, Decision, PATH_KEY_LEN, Protocols},
+    rule::{Access, Decision, FileRule, PATH_KEY_LEN, Protocols},
 };
 
 use super::{CompileError, Grant, Network, RuleSet, Subject, Tables};
 
 /// Longest-prefix match as `trie_lookup_elem` does it, on whole bytes.
-fn look_up_file(tables: &Tables, path: &[u8], access: u16) -> Decision {
+fn look_up(tables: &Tables, path: &[u8]) -> Result<FileRule, Decision> {
     let last = path.rsplit(|byte| *byte == b'/').next().unwrap();
     if let Some(entry) = tables.names.iter().find(|entry| entry.name == last) {
-        return Decision::deny(Reason::DenyRule, entry.rule.deny);
+        return Err(Decision::deny(Reason::DenyRule, entry.rule.deny));
     }
     let mut key = path.to_vec();
     key.push(0);
     key.truncate(PATH_KEY_LEN);
-    tables
+    let covering = tables
         .files
         .iter()
-        .filter(|entry| key.starts_with(&entry.prefix))
-        .max_by_key(|entry| entry.prefix.len())
-        .map_or_else(
-            || {
-                let absolute = path.first() == Some(&b'/');
-                Decision::deny(
-                    if absolute {
-                        Reason::NoRule
-                    } else {
-                        Reason::NoPath
-                    },
-                    0,
-                )
-            },
-            |entry| entry.rule.decide(access),
-        )
+        .filter(|entry| key.starts_with(&entry.prefix));
+    let narrowest = covering.max_by_key(|entry| entry.prefix.len());
+    narrowest.map(|entry| entry.rule).ok_or_else(|| {
+        let absolute = path.first() == Some(&b'/');
+        let reason = if absolute {
+            Reason::NoRule
+        } else {
+            Reason::NoPath
+        };
+        Decision::deny(reason, 0)
+    })
+}
+
+fn look_up_file(tables: &Tables, path: &[u8], access: u16) -> Decision {
+    look_up(tables, path).map_or_else(|decision| decision, |rule| rule.decide(access))
+}
+
+/// As the programs do for a rename: the old name, and if that may go, the new one.
+fn look_up_rename(tables: &Tables, from: &[u8], to: &[u8]) -> (Decision, Option<Decision>) {
+    let source = look_up(tables, from);
+    let removal = source.map_or_else(|decision| decision, |rule| rule.decide_removal());
+    let arrival = (removal.verdict == Verdict::Allow).then(|| {
+        let target = look_up(tables, to);
+        let source = source.unwrap();
+        target.map_or_else(|decision| decision, |rule| rule.decide_arrival(&source))
+    });
+    (removal, arrival)
 }
 
 fn look_up_address(tables: &Tables, address: [u8; 16], port: u16, protocol: u16) -> Decision {
@@ -128,6 +139,18 @@ proptest! {
     }
 
     #[test]
+    fn the_path_table_decides_on_renames_as_the_rules_do(
+        rules in rules(), from in path(), to in path(),
+    ) {
+        let tables = rules.compile().unwrap();
+        let (removal, arrival) = look_up_rename(&tables, &from, &to);
+        prop_assert_eq!(removal, rules.decide_removal(&from));
+        if let Some(arrival) = arrival {
+            prop_assert_eq!(arrival, rules.decide_arrival(&from, &to));
+        }
+    }
+
+    #[test]
     fn the_address_table_grants_as_the_rules_do(
         rules in rules(), address in address(), port in any::<u16>(),
         protocol in prop_oneof![Just(Protocols::TCP), Just(Protocols::UDP), Just(Protocols::OTHER)],
@@ -179,6 +202,21 @@ fn a_denied_folder_stays_denied_below_an_allowed_one_and_above_one() {
     );
     let decided = rules.decide_file(b"/a/secret/key", Access::READ);
     assert_eq!(decided, Decision::deny(Reason::DenyRule, 2));
+}
+
+#[test]
+fn a_folder_with_something_denied_in_it_cannot_be_renamed_at_any_height() {
+    let mut rules = one(Subject::Path(b"/a".to_vec(), Grant::WRITE));
+    let deny = Subject::Path(b"/a/b/c/secret".to_vec(), Grant::Deny);
+    rules.push(deny, "deny", None);
+    let held = Decision::deny(Reason::DenyRule, 2);
+    for folder in ["/a", "/a/b", "/a/b/c", "/a/b/c/secret"] {
+        assert_eq!(rules.decide_removal(folder.as_bytes()), held, "{folder}");
+    }
+    assert_eq!(rules.decide_arrival(b"/a/x", b"/a/b"), held);
+    for other in ["/a/x", "/a/b/x", "/a/b/c/x"] {
+        assert_eq!(rules.decide_removal(other.as_bytes()), Decision::allow(1));
+    }
 }
 
 #[test]

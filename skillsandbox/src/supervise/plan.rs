@@ -13,7 +13,7 @@ use crate::{
     isolate::{
         environment::{Environment, HOME},
         launch::{Grant as PathGrant, Runtime as LaunchRuntime, SKILL},
-        mounts::{DEVICES, RUNTIME, RUNTIME_ETC},
+        mounts::{DEVICES, LIBRARIES, RUNTIME, RUNTIME_ETC},
         paths,
         program::{Program, View},
     },
@@ -200,6 +200,9 @@ impl Paper {
             for path in RUNTIME.iter().chain(&RUNTIME_ETC) {
                 self.built_in(path, Grant::READ);
             }
+            for path in LIBRARIES {
+                self.built_in(path, Grant::LIBRARY);
+            }
         }
     }
 
@@ -311,6 +314,11 @@ impl Paper {
         may_run(&program.path);
         for interpreter in &program.script_interpreters {
             may_run(interpreter);
+        }
+        if let Some(loader) = &program.loader {
+            // Mapped by the kernel, and executed by nobody.
+            let subject = Subject::Path(loader.as_os_str().as_bytes().to_vec(), Grant::LIBRARY);
+            self.rules.push(subject, text(loader), line);
         }
         let everything = std::iter::once(&program.path)
             .chain(&program.script_interpreters)

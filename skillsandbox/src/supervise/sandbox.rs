@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skillsandbox_common::{
-    names::Hook,
-    slot::{FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED},
-};
+use skillsandbox_common::slot::{FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED};
 
 use super::{
     error::RunError,
@@ -46,15 +43,18 @@ impl Tier {
         }
     }
 
-    /// The kernel tier takes a proof of every LSM program: attached is not enough.
+    /// The kernel tier takes a proof of every program that makes it: attached is not enough.
     fn of(attached: &Attached) -> Self {
-        if let Some((program, reason)) = attached.refused().first() {
+        // In the order of importance to a reader, which is the reverse of that of attaching.
+        let refused = attached.refused().iter().rev();
+        if let Some((program, reason)) = refused.into_iter().find(|(program, _)| program.makes_tier)
+        {
             return Self::Fallback(format!("{}: {reason}", program.name));
         }
-        let mut lsm = attached.attached().iter();
-        let unproved = lsm.find(|(program, proof)| {
-            matches!(program.hook, Hook::LsmCgroup(_)) && *proof != Proof::Denies
-        });
+        let unproved = attached
+            .attached()
+            .iter()
+            .find(|(program, proof)| program.makes_tier && *proof != Proof::Denies);
         match unproved {
             None => Self::Kernel,
             Some((program, _)) => Self::Fallback(format!(

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    network,
+    change, network,
     ring::{self, Request},
     system::{Result, checked, descriptor, open, text},
 };
@@ -57,12 +57,15 @@ impl Probe {
             "symlink" => std::os::unix::fs::symlink(path(word(0)?), path(word(1)?)),
             "link" => std::fs::hard_link(path(word(0)?), path(word(1)?)),
             "rename" => std::fs::rename(path(word(0)?), path(word(1)?)),
+            "exchange" => change::exchange(word(0)?, word(1)?),
+            "truncate" => change::truncate(word(0)?),
+            "map" => change::map(word(0)?),
+            "map-memory-file" => change::map_memory_file(),
+            "map-anonymous" => change::map_anonymous(),
+            "exec-with-page-zero" => change::exec_with_page_zero(words),
             "nameless" => self.nameless(word(0)?),
             "name-held" => self.name_held(word(0)?),
-            "exec" => exec(words, |path, arguments| {
-                // SAFETY: the arguments end with NULL.
-                unsafe { libc::execv(path, arguments) };
-            }),
+            "exec" => execute(words),
             "exec-held" => self.exec_held(words),
             "exec-memory" => exec_memory(words),
             "connect" => network::connect(&utf8(word(0)?)?, address(word(1)?, word(2)?)?),
@@ -194,6 +197,14 @@ fn uring_open(path: &[u8]) -> Result<()> {
     // SAFETY: the path outlives the call.
     let opened = unsafe { ring::submit(request) }?;
     read(descriptor(opened.into())?)
+}
+
+/// Runs a program by its path.
+pub(crate) fn execute(words: &[Vec<u8>]) -> Result<()> {
+    exec(words, |path, arguments| {
+        // SAFETY: the arguments end with NULL.
+        unsafe { libc::execv(path, arguments) };
+    })
 }
 
 /// Runs a program in a child; an error is that of `execve`, not the program's.

@@ -7,6 +7,7 @@
 )]
 
 mod attempt;
+mod change;
 mod network;
 mod ring;
 mod system;

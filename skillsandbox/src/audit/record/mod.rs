@@ -3,6 +3,8 @@
 //! `docs/events.md` describes every field. A record of one kind always has the same fields; null
 //! means not known or not applicable.
 
+mod note;
+
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -14,10 +16,11 @@ use skillsandbox_common::{
 use super::{
     clock::Time,
     code::{AccessBits, Code, Number, OpenFlags},
-    counts::{Counts, Dropped},
     text::{HexUnlessUtf8, Text},
 };
 use crate::policy::Advice;
+
+pub use note::{Deadline, End, Environment, Layer, Limit, Lost, Note, Start};
 
 /// Version of the records' schema, the field `v`.
 pub const RECORD_VERSION: u8 = 1;
@@ -44,14 +47,18 @@ impl Record<'_> {
     /// The decision, where there was one to make.
     #[must_use]
     pub fn decision(&self) -> Option<&Decided<'_>> {
-        match &self.what {
-            What::Event(Event::Open(file) | Event::Exec(file)) => Some(&file.decided),
-            What::Event(
-                Event::Connect(network) | Event::Sendmsg(network) | Event::Bind(network),
-            ) => Some(&network.decided),
-            What::Event(Event::Socket(socket)) => Some(&socket.decided),
-            What::Event(Event::Unix(unix)) => Some(&unix.decided),
-            What::Event(Event::Fork(_) | Event::Exit(_)) | What::Note(_) => None,
+        let What::Event(event) = &self.what else {
+            return None;
+        };
+        match event {
+            Event::Connect(network) | Event::Sendmsg(network) | Event::Bind(network) => {
+                Some(&network.decided)
+            }
+            Event::Socket(socket) => Some(&socket.decided),
+            Event::Unix(unix) => Some(&unix.decided),
+            Event::Ptrace(ptrace) => Some(&ptrace.decided),
+            Event::Fork(_) | Event::Exit(_) => None,
+            file => file.file().map(|(_, file)| &file.decided),
         }
     }
 
@@ -95,10 +102,45 @@ pub enum Event<'a> {
     Socket(SocketAccess<'a>),
     /// A unix socket was connected.
     Unix(UnixAccess<'a>),
+    /// A file was mapped as code.
+    Map(FileAccess<'a>),
+    /// A file lost a name.
+    Unlink(FileAccess<'a>),
+    /// A file or folder lost its name to a new one.
+    Rename(FileAccess<'a>),
+    /// The new one.
+    RenameTo(FileAccess<'a>),
+    /// A file was to have a second name.
+    Link(FileAccess<'a>),
+    /// The second name.
+    LinkTo(FileAccess<'a>),
+    /// A file was cut or grown, by its path.
+    Truncate(FileAccess<'a>),
+    /// A process was looked into.
+    Ptrace(ProcessAccess<'a>),
     /// A process was made.
     Fork(Fork<'a>),
     /// A process ended.
     Exit(Exit<'a>),
+}
+
+impl<'a> Event<'a> {
+    /// The access to a file, with the field `kind`, where it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<(&'static str, &FileAccess<'a>)> {
+        match self {
+            Self::Open(file) => Some(("open", file)),
+            Self::Exec(file) => Some(("exec", file)),
+            Self::Map(file) => Some(("map", file)),
+            Self::Unlink(file) => Some(("unlink", file)),
+            Self::Rename(file) => Some(("rename", file)),
+            Self::RenameTo(file) => Some(("rename_to", file)),
+            Self::Link(file) => Some(("link", file)),
+            Self::LinkTo(file) => Some(("link_to", file)),
+            Self::Truncate(file) => Some(("truncate", file)),
+            _ => None,
+        }
+    }
 }
 
 /// What was decided, why, and by which rule.
@@ -167,7 +209,7 @@ pub struct Actor<'a> {
     pub executable_source: Option<Code<PathSource>>,
 }
 
-/// An open or an execution.
+/// An access to a file, or to a name of one.
 #[derive(Clone, Debug, Serialize)]
 pub struct FileAccess<'a> {
     /// The decision.
@@ -186,7 +228,7 @@ pub struct FileAccess<'a> {
     pub path_source: Code<PathSource>,
     /// Folder descriptor that a passed path starts from (-100 is the working directory).
     pub directory: Option<i32>,
-    /// Flags of the open; null for an execution.
+    /// Flags of the open; null for everything else.
     pub open_flags: Option<OpenFlags>,
     /// What the call returned; null where the decision comes before the result.
     pub result: Option<i32>,
@@ -254,6 +296,21 @@ pub struct UnixAccess<'a> {
     pub socket_type: Number,
 }
 
+/// A look into another process: tracing it, or what takes the same right.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessAccess<'a> {
+    /// The decision.
+    #[serde(flatten)]
+    pub decided: Decided<'a>,
+    /// Who did it.
+    #[serde(flatten)]
+    pub actor: Actor<'a>,
+    /// Id of the other process, in the initial PID namespace.
+    pub target: u32,
+    /// Bits of `PTRACE_MODE_*`: what was asked for.
+    pub mode: u32,
+}
+
 /// A process or a thread was made.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fork<'a> {
@@ -302,117 +359,4 @@ impl Ending {
             },
         }
     }
-}
-
-/// What userspace itself has to say about a run.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Note {
-    /// The skill is about to start.
-    Start(Start),
-    /// The environment it is given.
-    Environment(Environment),
-    /// Its time is up, and it is killed.
-    Deadline(Deadline),
-    /// It met a limit on a resource.
-    Limit(Limit),
-    /// Records were lost since the last such note.
-    Lost(Lost),
-    /// The run is over.
-    End(End),
-}
-
-impl Note {
-    /// The field `kind`.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Start(_) => "start",
-            Self::Environment(_) => "environment",
-            Self::Deadline(_) => "deadline",
-            Self::Limit(_) => "limit",
-            Self::Lost(_) => "lost",
-            Self::End(_) => "end",
-        }
-    }
-}
-
-/// What is run, and behind which layers.
-#[derive(Clone, Debug, Serialize)]
-pub struct Start {
-    /// Name of the skill.
-    pub skill_name: String,
-    /// Version of the skill.
-    pub skill_version: String,
-    /// The program. Not its arguments, which can hold secrets.
-    pub program: String,
-    /// `kernel` or `fallback`.
-    pub tier: String,
-    /// What was asked for and what was achieved.
-    pub layers: Vec<Layer>,
-}
-
-/// One layer of enforcement, as the caller achieved it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Layer {
-    /// Its name.
-    pub name: String,
-    /// Whether it was installed and proved by behaviour.
-    pub achieved: bool,
-    /// How it was proved, or why it is missing.
-    pub detail: Option<String>,
-}
-
-/// Names of environment variables, never a value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Environment {
-    /// Passed on from the caller.
-    pub passed: Vec<String>,
-    /// Set by the manifest.
-    pub set: Vec<String>,
-    /// Kept from the skill.
-    pub withheld: Vec<String>,
-}
-
-/// The skill ran for as long as it may.
-#[derive(Clone, Debug, Serialize)]
-pub struct Deadline {
-    /// How long that is.
-    pub seconds: u64,
-}
-
-/// A limit on a resource was met.
-#[derive(Clone, Debug, Serialize)]
-pub struct Limit {
-    /// Which: `memory`, `processes`, `output`.
-    pub resource: String,
-    /// The limit, in the resource's unit.
-    pub limit: u64,
-    /// How many of what `effect` says, since the last such note.
-    pub count: u64,
-    /// What came of it.
-    pub effect: String,
-}
-
-/// Records that were decided on and are not in the audit.
-#[derive(Clone, Debug, Serialize)]
-pub struct Lost {
-    /// Since the last such note, by cause.
-    pub dropped: Dropped,
-    /// Taken from a ring, and not to be understood.
-    pub undecodable: u64,
-    /// Never begun, at most: events of the whole host that a tracepoint's program was not run for.
-    pub skipped: u64,
-}
-
-/// The end of a run.
-#[derive(Clone, Debug, Serialize)]
-pub struct End {
-    /// How the skill ended.
-    #[serde(flatten)]
-    pub ending: Ending,
-    /// Everything that was counted.
-    pub counts: Counts,
-    /// Whether every record is accounted for.
-    pub balanced: bool,
 }

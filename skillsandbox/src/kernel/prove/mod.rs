@@ -4,15 +4,14 @@
 //! A kernel whose `lsm=` list lacks `bpf` loads and attaches LSM programs and never calls them.
 //! Only behaviour tells.
 
+mod child;
+
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::BorrowedFd,
-    os::linux::net::SocketAddrExt,
-    os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::SystemTime,
 };
 
 use rustix::fs::{Mode, OFlags, openat};
@@ -20,14 +19,13 @@ use skillsandbox_common::names::{Hook, Program};
 
 use super::KernelError;
 
+pub use child::child;
+
 /// The hidden subcommand that [`child`] is.
 pub const SUBCOMMAND: &str = "__probe";
 
 /// What a refused access answers: a cgroup program can only say `EPERM`.
 const REFUSED: i32 = libc::EPERM;
-/// The discard port (RFC 863): nothing is expected to answer.
-const DISCARD: u16 = 9;
-
 /// What was seen of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -45,11 +43,13 @@ pub(super) struct Prover {
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
+    folder: PathBuf,
 }
 
 impl Prover {
-    /// Starts the probe process and moves it into the cgroup.
-    pub(super) fn start(cgroup: BorrowedFd<'_>) -> Result<Self, KernelError> {
+    /// Starts the probe process and moves it into the cgroup. It tries what is about names of files
+    /// in this folder of ours, which no name is taken from.
+    pub(super) fn start(cgroup: BorrowedFd<'_>, folder: &Path) -> Result<Self, KernelError> {
         let failed = |error: io::Error| KernelError::Probe(error);
         let mut child = Command::new("/proc/self/exe")
             .arg(SUBCOMMAND)
@@ -65,6 +65,7 @@ impl Prover {
             child,
             commands,
             answers: BufReader::new(answers),
+            folder: folder.to_owned(),
         };
         // It has started once it answers, and opens no file of its own after that.
         prover.attempt("nothing")?;
@@ -83,14 +84,14 @@ impl Prover {
 
     /// What the access that `program` decides on answers now: 0 or an `errno`.
     fn try_for(&mut self, program: &Program) -> Result<i32, KernelError> {
-        match program.hook {
-            Hook::LsmCgroup("bprm_check_security") => self.attempt("exec"),
-            Hook::LsmCgroup("unix_stream_connect") => self.attempt("unix"),
-            Hook::LsmCgroup("socket_create") => self.attempt("socket"),
-            Hook::LsmCgroup(_) => self.attempt("open"),
-            Hook::SocketAddress(hook) => self.attempt(hook),
-            Hook::RawTracepoint(_) => self.attempt("nothing"),
-        }
+        let what = match program.hook {
+            Hook::LsmCgroup(hook @ ("path_unlink" | "path_rename" | "path_link")) => {
+                return self.attempt(&format!("{hook} {}", self.folder.display()));
+            }
+            Hook::LsmCgroup(hook) | Hook::SocketAddress(hook) => hook,
+            Hook::RawTracepoint(_) => "nothing",
+        };
+        self.attempt(what)
     }
 
     /// Runs `attach` between two attempts and says what changed.
@@ -131,56 +132,4 @@ impl Drop for Prover {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-/// The probe process: tries what each line of standard input names, and answers an `errno` or 0.
-pub fn child() -> io::Result<()> {
-    let mut answers = io::stdout().lock();
-    for line in io::stdin().lock().lines() {
-        let outcome = match line?.as_str() {
-            "open" => File::open("/").map(drop),
-            "exec" => Command::new("/proc/self/exe")
-                .arg("--version")
-                .stdout(Stdio::null())
-                .status()
-                .map(drop),
-            "connect4" => socket(V4).and_then(|socket| socket.connect((V4, DISCARD))),
-            "connect6" => socket(V6).and_then(|socket| socket.connect((V6, DISCARD))),
-            "sendmsg4" => socket(V4).and_then(|socket| send(&socket, V4)),
-            "sendmsg6" => socket(V6).and_then(|socket| send(&socket, V6)),
-            "bind4" => socket(V4).map(drop),
-            "bind6" => socket(V6).map(drop),
-            "unix" => unix(),
-            "socket" => UnixDatagram::unbound().map(drop),
-            _ => Ok(()),
-        };
-        let errno = outcome
-            .err()
-            .map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
-        writeln!(answers, "{errno}")?;
-        answers.flush()?;
-    }
-    Ok(())
-}
-
-const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-
-fn socket(address: IpAddr) -> io::Result<UdpSocket> {
-    UdpSocket::bind((address, 0))
-}
-
-/// Connects to a unix socket of this process's own.
-fn unix() -> io::Result<()> {
-    // Nobody is to have taken the name already.
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = now.map_err(io::Error::other)?.as_nanos();
-    let name = format!("skillsandbox-probe-{}-{now}", std::process::id());
-    let address = SocketAddr::from_abstract_name(name)?;
-    let _listener = UnixListener::bind_addr(&address)?;
-    UnixStream::connect_addr(&address).map(drop)
-}
-
-fn send(socket: &UdpSocket, address: IpAddr) -> io::Result<()> {
-    socket.send_to(&[], (address, DISCARD)).map(drop)
 }

@@ -1,0 +1,123 @@
+//! What userspace itself has to say.
+
+use serde::Serialize;
+
+use super::Ending;
+use crate::audit::counts::{Counts, Dropped};
+
+/// What userspace itself has to say about a run.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a run has a handful of notes, each alive for one call"
+)]
+pub enum Note {
+    /// The skill is about to start.
+    Start(Start),
+    /// The environment it is given.
+    Environment(Environment),
+    /// Its time is up, and it is killed.
+    Deadline(Deadline),
+    /// It met a limit on a resource.
+    Limit(Limit),
+    /// Records were lost since the last such note.
+    Lost(Lost),
+    /// The run is over.
+    End(End),
+}
+
+impl Note {
+    /// The field `kind`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start",
+            Self::Environment(_) => "environment",
+            Self::Deadline(_) => "deadline",
+            Self::Limit(_) => "limit",
+            Self::Lost(_) => "lost",
+            Self::End(_) => "end",
+        }
+    }
+}
+
+/// What is run, and behind which layers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    /// Name of the skill.
+    pub skill_name: String,
+    /// Version of the skill.
+    pub skill_version: String,
+    /// The program. Not its arguments, which can hold secrets.
+    pub program: String,
+    /// `kernel` or `fallback`.
+    pub tier: String,
+    /// What was asked for and what was achieved.
+    pub layers: Vec<Layer>,
+}
+
+/// One layer of enforcement, as the caller achieved it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Layer {
+    /// Its name.
+    pub name: String,
+    /// Whether it was installed and proved by behaviour.
+    pub achieved: bool,
+    /// How it was proved, or why it is missing.
+    pub detail: Option<String>,
+}
+
+/// Names of environment variables, never a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Environment {
+    /// Passed on from the caller.
+    pub passed: Vec<String>,
+    /// Set by the manifest.
+    pub set: Vec<String>,
+    /// Kept from the skill.
+    pub withheld: Vec<String>,
+}
+
+/// The skill ran for as long as it may.
+#[derive(Clone, Debug, Serialize)]
+pub struct Deadline {
+    /// How long that is.
+    pub seconds: u64,
+}
+
+/// A limit on a resource was met.
+#[derive(Clone, Debug, Serialize)]
+pub struct Limit {
+    /// Which: `memory`, `processes`, `output`.
+    pub resource: String,
+    /// The limit, in the resource's unit.
+    pub limit: u64,
+    /// How many of what `effect` says, since the last such note.
+    pub count: u64,
+    /// What came of it.
+    pub effect: String,
+}
+
+/// Records that were decided on and are not in the audit.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lost {
+    /// Since the last such note, by cause.
+    pub dropped: Dropped,
+    /// Taken from a ring, and not to be understood.
+    pub undecodable: u64,
+    /// Never begun, at most: events of the whole host that a tracepoint's program was not run for.
+    pub skipped: u64,
+}
+
+/// The end of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct End {
+    /// How the skill ended.
+    #[serde(flatten)]
+    pub ending: Ending,
+    /// Everything that was counted.
+    pub counts: Counts,
+    /// Whether every record is accounted for.
+    pub balanced: bool,
+}
