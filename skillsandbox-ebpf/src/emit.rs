@@ -94,6 +94,17 @@ pub fn missed(slot: u32) {
     }
 }
 
+/// Counts a packet that is not sent.
+#[inline(always)]
+pub fn refused_packet(slot: u32) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: `counters` is a map value.
+        unsafe {
+            add(&raw mut (*counters).refused_packets);
+        }
+    }
+}
+
 /// Puts an event on the ring of allowed accesses. The reader looks at its rings on a timer; it
 /// is woken only when this one is half full, because a wake-up costs more than the event.
 #[inline(always)]

@@ -202,6 +202,41 @@ fn a_socket_is_not_turned_from_a_granted_address_to_another() {
         .all_ok("after, granted");
 }
 
+fn options_do_not_leave(address: &str, servers: &Servers, port: u16) {
+    let scene = Scene::new("options");
+    let attempts = attempts!(["send-with-options", address, port.to_string()]);
+    attempts.outside(&scene).all_ok("before, outside");
+    servers.drain();
+    let granted = granting(servers.ports());
+    let ran = run(&scene, &granted, &attempts);
+    ran.endings(&attempts).all_denied("in the sandbox");
+    servers.are_untouched();
+    assert_eq!(ran.trace()["counts"]["refused_packets"], 1);
+    let plain = attempts!(["send", "sendmsg", address, port.to_string()]);
+    let ran = run(&scene, &granted, &plain);
+    ran.endings(&plain).all_ok("after, without options");
+    assert_eq!(ran.trace()["counts"]["refused_packets"], 0);
+}
+
+#[test]
+fn a_datagram_with_options_does_not_leave_even_where_its_address_is_granted() {
+    let servers = Servers::start();
+    let [_, _, udp4, _] = servers.ports();
+    options_do_not_leave("127.0.0.1", &servers, udp4);
+}
+
+mod kernel_tier {
+    use super::{Servers, options_do_not_leave};
+
+    // Not every kernel knows a routing header that users may send; those of the machines do.
+    #[test]
+    fn a_datagram_with_a_routing_header_does_not_leave_even_where_its_address_is_granted() {
+        let servers = Servers::start();
+        let [.., udp6] = servers.ports();
+        options_do_not_leave("::1", &servers, udp6);
+    }
+}
+
 #[test]
 fn the_unspecified_address_and_other_protocols_are_not_what_was_granted() {
     let scene = Scene::new("unspecified");

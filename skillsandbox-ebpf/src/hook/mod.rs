@@ -4,6 +4,7 @@ mod entry;
 mod exec;
 mod file;
 mod network;
+mod packet;
 mod process;
 mod socket;
 mod trace;

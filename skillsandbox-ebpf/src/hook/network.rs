@@ -138,8 +138,14 @@ fn decide(kind: Kind, ctx: &SockAddrContext, family: u16, address: [u8; ADDRESS_
     super::answer(ctx, "socket address", verdict)
 }
 
+/// What the rules of a slot say of an address.
 #[inline(always)]
-fn look_up(slot: u32, address: [u8; ADDRESS_KEY_LEN], port: u16, protocol: u16) -> Decision {
+pub(super) fn look_up(
+    slot: u32,
+    address: [u8; ADDRESS_KEY_LEN],
+    port: u16,
+    protocol: u16,
+) -> Decision {
     let Some(rules) = NETWORK_RULES.get(slot).map(pointer) else {
         return Decision::deny(Reason::NoPolicy, 0);
     };

@@ -193,6 +193,8 @@ pub struct Counts {
     pub emitted: u64,
     /// Records that found no room on a ring.
     pub dropped: Dropped,
+    /// Packets that were not sent, of which there are no records.
+    pub refused_packets: u64,
     /// The records by kind.
     pub by_kind: Tally,
 }
@@ -212,6 +214,7 @@ impl Counts {
             undecodable,
             emitted: verdicts.sum() + processes + undecodable,
             dropped: Dropped::of(counters),
+            refused_packets: counters.refused_packets,
             by_kind: tally,
         }
     }
@@ -326,6 +329,7 @@ mod tests {
             dropped_allowed: 2,
             dropped_denied: 1,
             dropped_processes: 1,
+            refused_packets: 0,
         };
         let accounting = account(&counters, OPEN, 1, 8);
         assert!(accounting.balanced, "{accounting:?}");

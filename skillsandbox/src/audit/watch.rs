@@ -110,6 +110,10 @@ impl<W: Write + Send> Sink for Watch<W> {
             0 => write!(self.out, "{denied}, ")?,
             _ => write!(self.out, "{}, ", self.colour.alarm(&denied))?,
         }
+        if counts.refused_packets > 0 {
+            let refused = format!("{} packets refused", counts.refused_packets);
+            write!(self.out, "{}, ", self.colour.alarm(&refused))?;
+        }
         let lost = format!("{dropped} dropped");
         match dropped {
             0 => write!(self.out, "{lost}")?,

@@ -31,8 +31,14 @@ const MANIFEST: &[u8] =
 
 /// Permissions, and the layers that can hold each: names of the layers of a run, by their start.
 const PERMISSIONS: &[(&str, &[&str])] = &[
-    ("network egress, IPv4", &["ebpf connect4", "ebpf sendmsg4"]),
-    ("network egress, IPv6", &["ebpf connect6", "ebpf sendmsg6"]),
+    (
+        "network egress, IPv4",
+        &["ebpf connect4", "ebpf sendmsg4", "ebpf egress"],
+    ),
+    (
+        "network egress, IPv6",
+        &["ebpf connect6", "ebpf sendmsg6", "ebpf egress"],
+    ),
     (
         "addresses of its own, listening, accepting",
         &["ebpf bind4", "ebpf bind6", "seccomp", "landlock"],

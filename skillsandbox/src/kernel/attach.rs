@@ -7,7 +7,8 @@ use std::{
 };
 
 use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, LsmCgroup, ProgramError, RawTracePoint,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, LsmCgroup, ProgramError,
+    RawTracePoint,
     cgroup_sock_addr::CgroupSockAddrAttachType,
     links::{FdLink, LinkError, PinnedLink},
 };
@@ -200,11 +201,16 @@ impl Objects {
                     .attach(cgroup, CgroupAttachMode::Single)
                     .map_err(&refused)?;
                 let link = loaded.take_link(id).map_err(&refused)?;
-                link.try_into()
-                    .map_err(|error: LinkError| KernelError::Attach {
-                        name: program.name,
-                        reason: error.to_string(),
-                    })
+                link.try_into().map_err(not_a_link(program))
+            }
+            Hook::Egress => {
+                let kind = CgroupSkbAttachType::Egress;
+                let mut loaded = CgroupSkb::from_pin(path, kind).map_err(&refused)?;
+                let id = loaded
+                    .attach(cgroup, kind, CgroupAttachMode::Single)
+                    .map_err(&refused)?;
+                let link = loaded.take_link(id).map_err(&refused)?;
+                link.try_into().map_err(not_a_link(program))
             }
             Hook::RawTracepoint(_) => Err(KernelError::Attach {
                 name: program.name,
@@ -277,6 +283,13 @@ fn refusal(program: &'static Program) -> impl Fn(ProgramError) -> KernelError {
             name: program.name,
             reason,
         }
+    }
+}
+
+fn not_a_link(program: &'static Program) -> impl Fn(LinkError) -> KernelError {
+    |error| KernelError::Attach {
+        name: program.name,
+        reason: error.to_string(),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Btf, EbpfLoader,
     maps::{Map, MapData},
-    programs::{CgroupSockAddr, LsmCgroup, ProgramError, RawTracePoint},
+    programs::{CgroupSkb, CgroupSockAddr, LsmCgroup, ProgramError, RawTracePoint},
 };
 use skillsandbox_common::names::{Hook, MAPS, PROGRAMS, Program};
 
@@ -218,6 +218,7 @@ fn load_program(object: &mut aya::Ebpf, program: &Program, btf: &Btf) -> Result<
     match program.hook {
         Hook::LsmCgroup(hook) => <&mut LsmCgroup>::try_from(loaded)?.load(hook, btf),
         Hook::SocketAddress(_) => <&mut CgroupSockAddr>::try_from(loaded)?.load(),
+        Hook::Egress => <&mut CgroupSkb>::try_from(loaded)?.load(),
         Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(loaded)?.load(),
     }
 }
@@ -293,6 +294,7 @@ mod tests {
             let fits = match program.hook {
                 Hook::LsmCgroup(_) => matches!(section, ProgramSection::LsmCgroup),
                 Hook::SocketAddress(_) => matches!(section, ProgramSection::CgroupSockAddr { .. }),
+                Hook::Egress => matches!(section, ProgramSection::CgroupSkb { .. }),
                 Hook::RawTracepoint(_) => matches!(section, ProgramSection::RawTracePoint),
             };
             assert!(fits, "{} is in {section:?}", program.name);

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 /// Tries what each line of standard input names, a hook, and answers an `errno` or 0.
 pub fn child() -> io::Result<()> {
     let mut answers = io::stdout().lock();
+    let mut connected = Vec::new();
     for line in io::stdin().lock().lines() {
         let line = line?;
         let (what, folder) = line.split_once(' ').unwrap_or((&line, ""));
@@ -41,6 +42,11 @@ pub fn child() -> io::Result<()> {
             "connect6" => socket(V6).and_then(|socket| socket.connect((V6, DISCARD))),
             "sendmsg4" => socket(V4).and_then(|socket| send(&socket, V4)),
             "sendmsg6" => socket(V6).and_then(|socket| send(&socket, V6)),
+            "connect" => {
+                connected.extend([V4, V6].map(connected_socket).into_iter().flatten());
+                Ok(())
+            }
+            "egress" => send_from(&connected),
             "bind4" => socket(V4).map(drop),
             "bind6" => socket(V6).map(drop),
             "unix_stream_connect" => unix(),
@@ -138,6 +144,25 @@ fn unix() -> io::Result<()> {
     let address = SocketAddr::from_abstract_name(name)?;
     let _listener = UnixListener::bind_addr(&address)?;
     UnixStream::connect_addr(&address).map(drop)
+}
+
+/// Two sockets of this process, one connected to the other.
+fn connected_socket(address: IpAddr) -> io::Result<[UdpSocket; 2]> {
+    let (from, to) = (socket(address)?, socket(address)?);
+    from.connect(to.local_addr()?)?;
+    Ok([from, to])
+}
+
+/// Sends a packet from each; refused where none leaves.
+fn send_from(connected: &[[UdpSocket; 2]]) -> io::Result<()> {
+    let mut refused = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+    for [from, _to] in connected {
+        match from.send(&[]) {
+            Ok(_) => return Ok(()),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 fn send(socket: &UdpSocket, address: IpAddr) -> io::Result<()> {

@@ -79,6 +79,8 @@ impl Prover {
         File::from(procs)
             .write_all(prover.child.id().to_string().as_bytes())
             .map_err(failed)?;
+        // While nothing is attached yet, sockets of the cgroup's that send later.
+        prover.attempt("connect")?;
         Ok(prover)
     }
 
@@ -89,6 +91,7 @@ impl Prover {
                 return self.attempt(&format!("{hook} {}", self.folder.display()));
             }
             Hook::LsmCgroup(hook) | Hook::SocketAddress(hook) => hook,
+            Hook::Egress => "egress",
             Hook::RawTracepoint(_) => "nothing",
         };
         self.attempt(what)

@@ -12,6 +12,7 @@ use std::{
 use super::{
     change, network,
     ring::{self, Request},
+    route,
     system::{Result, checked, descriptor, open, text},
 };
 
@@ -74,6 +75,7 @@ impl Probe {
             "socket" => network::make(number(word(0)?)?, number(word(1)?)?, number(word(2)?)?),
             "uring-connect" => network::ring_connect(address(word(0)?, word(1)?)?),
             "send" => network::send(&utf8(word(0)?)?, address(word(1)?, word(2)?)?),
+            "send-with-options" => route::send(address(word(0)?, word(1)?)?),
             "fast-open" => network::fast_open(address(word(0)?, word(1)?)?),
             "reconnect" => {
                 network::reconnect(address(word(0)?, word(1)?)?, address(word(2)?, word(3)?)?)

@@ -10,6 +10,7 @@ mod attempt;
 mod change;
 mod network;
 mod ring;
+mod route;
 mod system;
 
 use std::{ffi::OsString, io::Write, os::unix::ffi::OsStringExt, process::ExitCode};

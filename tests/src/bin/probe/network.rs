@@ -28,13 +28,13 @@ fn length_of<T>() -> libc::socklen_t {
 }
 
 /// A socket address as the kernel takes it.
-struct Raw {
+pub(crate) struct Raw {
     storage: libc::sockaddr_storage,
     length: libc::socklen_t,
 }
 
 impl Raw {
-    fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr) -> Self {
         // SAFETY: all bytes zero is a valid `sockaddr_storage`.
         let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
         let place = &raw mut storage;
@@ -132,7 +132,7 @@ pub(crate) fn ring_connect(address: SocketAddr) -> Result<()> {
     unsafe { ring::submit(request) }.map(drop)
 }
 
-fn message(raw: &Raw, part: &mut libc::iovec) -> libc::msghdr {
+pub(crate) fn message(raw: &Raw, part: &mut libc::iovec) -> libc::msghdr {
     // SAFETY: all bytes zero is a valid `msghdr`.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_name = raw.pointer().cast_mut().cast();
@@ -142,7 +142,7 @@ fn message(raw: &Raw, part: &mut libc::iovec) -> libc::msghdr {
     message
 }
 
-fn part(bytes: &[u8]) -> libc::iovec {
+pub(crate) fn part(bytes: &[u8]) -> libc::iovec {
     libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
