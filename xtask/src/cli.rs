@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bench, build, demo, lint, setup, suite, test, vm};
+use crate::{bench, build, demo, fuzz, lint, setup, suite, test, vm};
 
 /// The project's own tasks.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Task {
     Bench(bench::Options),
     /// Check the format, the lints and the dependencies
     Lint,
+    /// Try what reads bytes with bytes that nobody chose
+    Fuzz(fuzz::Options),
     /// Run test programs here; `test` does so here and in virtual machines
     #[command(hide = true)]
     Suite(suite::Options),
@@ -46,6 +48,7 @@ impl Cli {
             Task::Test(options) => test::run(&options),
             Task::Bench(options) => bench::run(options).map(|()| ExitCode::SUCCESS),
             Task::Lint => lint::run().map(|()| ExitCode::SUCCESS),
+            Task::Fuzz(options) => fuzz::run(&options),
             Task::Suite(options) => suite::run(&options),
             Task::Vm(options) => vm::command::run(options),
         }

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod cli;
 mod demo;
+mod fuzz;
 mod linker;
 mod lint;
 mod packages;

@@ -23,6 +23,8 @@ pub(crate) enum Need {
     Test,
     /// Measuring, against peers.
     Bench,
+    /// Fuzzing.
+    Fuzz,
 }
 
 /// Each package, what needs it, and why.
@@ -79,6 +81,11 @@ const PACKAGES: &[(&str, Need, &str)] = &[
         "bpftrace",
         Need::Test,
         "an independent witness of what the kernel did",
+    ),
+    (
+        "g++",
+        Need::Fuzz,
+        "compiles the fuzzer, which is written in C++",
     ),
     ("strace", Need::Bench, "a peer"),
     ("bpftrace", Need::Bench, "a peer"),

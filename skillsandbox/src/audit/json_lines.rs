@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::{counts::Summary, record::Record, sink::Sink};
+use super::{counts::Summary, json, record::Record, sink::Sink};
 
 /// Writes each record as one line. Flushed after every denial and every batch.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl<W: Write> JsonLines<W> {
 
 impl<W: Write + Send> Sink for JsonLines<W> {
     fn record(&mut self, record: &Record<'_>) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, record)?;
+        json::write(&mut self.out, record)?;
         self.out.write_all(b"\n")?;
         if record.is_denial() {
             self.out.flush()?;

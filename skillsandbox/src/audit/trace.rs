@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     clock::Time,
     counts::Summary,
+    json,
     record::{Environment, Layer, Record},
     safe_file::{Owner, Place},
     sink::Sink,
@@ -115,8 +116,7 @@ impl Section {
             self.json.extend_from_slice(b",\n");
         }
         self.kept += 1;
-        serde_json::to_writer(&mut self.json, record)?;
-        Ok(())
+        json::write(&mut self.json, record)
     }
 }
 
@@ -168,8 +168,7 @@ impl<W: Write> Object<'_, W> {
 
     fn field(&mut self, name: &str, value: &impl Serialize) -> io::Result<()> {
         self.name(name)?;
-        serde_json::to_writer(&mut *self.out, value)?;
-        Ok(())
+        json::write(&mut *self.out, value)
     }
 
     /// Elements that are JSON already, with their commas.

@@ -43,6 +43,7 @@ pub(super) struct Key {
 pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
     let mut builder = Builder {
         parser: Parser::new_from_str(text),
+        end: end_of(text),
         problems,
         nodes: 0,
     };
@@ -72,6 +73,7 @@ impl Fatal {
 
 struct Builder<'text, 'problems> {
     parser: Parser<'text, StrInput<'text>>,
+    end: Position,
     problems: &'problems mut Problems,
     nodes: usize,
 }
@@ -81,11 +83,20 @@ impl<'text> Builder<'text, '_> {
         match self.parser.next_event() {
             Some(Ok((event, Span { start, .. }))) => Ok((event, position_of(start))),
             Some(Err(error)) => Err(Fatal::at(
-                position_of(*error.marker()),
+                self.inside(position_of(*error.marker())),
                 format!("this cannot be read as YAML: {}", error.info()),
                 "check the indentation, quotes and brackets here and on the line above",
             )),
             None => Ok((Event::StreamEnd, FIRST)),
+        }
+    }
+
+    /// The parser takes a last line without an end for one with it, and names the line behind.
+    fn inside(&self, position: Position) -> Position {
+        if position.line > self.end.line {
+            self.end
+        } else {
+            position
         }
     }
 
@@ -279,6 +290,18 @@ pub(super) fn deceptive(character: char) -> Refusal {
 
 /// Where every file starts.
 pub(super) const FIRST: Position = Position { line: 1, column: 1 };
+
+/// The position behind the last character. Lines end as in YAML 1.2, 5.4.
+fn end_of(text: &str) -> Position {
+    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let paired = text.matches("\r\n").count();
+    let breaks = text.matches(['\n', '\r']).count() - paired;
+    let last = text.rsplit(['\n', '\r']).next().unwrap_or_default();
+    Position {
+        line: FIRST.line + narrow(breaks),
+        column: FIRST.column + narrow(last.chars().count()),
+    }
+}
 
 fn position_of(marker: Marker) -> Position {
     // The file's size limit keeps both far below 2^32.

@@ -216,6 +216,20 @@ fn a_file_name_with_control_characters_is_shown_as_escapes() {
 }
 
 #[test]
+fn a_problem_at_the_end_is_on_the_last_line_whether_or_not_that_ends() {
+    for (text, line, column) in [
+        ("a: b\nskill", 2, 6),
+        ("a: b\r\nskill", 2, 6),
+        ("a: b\rskill", 2, 6),
+        ("a: b\nskill\n", 3, 1),
+    ] {
+        let error = refused(text);
+        let position = error.problems[0].position.expect("a place");
+        assert_eq!((position.line, position.column), (line, column), "{text:?}");
+    }
+}
+
+#[test]
 fn messages_hold_no_control_characters_of_the_manifest() {
     let shown = refused("\"a\\e[2J\\nb\": 1\nskill: \"\\x9b\"\nother: \"c\\nd\"\n").to_string();
     for line in shown.lines() {
