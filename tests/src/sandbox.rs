@@ -44,12 +44,18 @@ fn program(variable: &str) -> OsString {
     copy.into()
 }
 
+/// Numbers runs, whose records have files of their own.
+fn number() -> u32 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A run to be made.
 pub struct Run {
     command: Command,
-    manifest: PathBuf,
     events: PathBuf,
     trace: PathBuf,
+    /// What follows the options.
     target: Vec<OsString>,
 }
 
@@ -75,11 +81,22 @@ impl Run {
     where
         I: IntoIterator<Item: AsRef<OsStr>>,
     {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let number = number();
         let manifest_file = scene.path(format!("manifest-{number}.yaml"));
         let text = serde_json::to_string_pretty(&manifest.0).expect("a manifest is JSON");
         fs::write(&manifest_file, text).expect("a manifest in the scene");
+        let mut target = vec!["--manifest".into(), manifest_file.into(), "--".into()];
+        target.extend(command.into_iter().map(|word| word.as_ref().to_owned()));
+        Self::of(scene, number, target)
+    }
+
+    /// Runs a skill by the manifest in its folder.
+    #[must_use]
+    pub fn skill(scene: &Scene, folder: &Path) -> Self {
+        Self::of(scene, number(), vec![folder.into()])
+    }
+
+    fn of(scene: &Scene, number: u32, target: Vec<OsString>) -> Self {
         let mut command_line = skillsandbox();
         command_line
             .arg("run")
@@ -87,13 +104,9 @@ impl Run {
             .current_dir("/");
         Self {
             command: command_line,
-            manifest: manifest_file,
             events: scene.path(format!("events-{number}.jsonl")),
             trace: scene.path(format!("trace-{number}.json")),
-            target: command
-                .into_iter()
-                .map(|word| word.as_ref().to_owned())
-                .collect(),
+            target,
         }
     }
 
@@ -173,10 +186,9 @@ impl Run {
     }
 
     fn arguments(&mut self) {
-        self.command.arg("--manifest").arg(&self.manifest);
         self.command.arg("--events").arg(&self.events);
         self.command.arg("--trace-output").arg(&self.trace);
-        self.command.arg("--").args(&self.target);
+        self.command.args(&self.target);
     }
 
     /// Runs it to its end, whatever that is.

@@ -77,6 +77,18 @@ const PACKAGES: &[(&str, Need, &str)] = &[
         "addresses and links of the tests' networks",
     ),
     ("strace", Need::Test, "an attacker's ptrace"),
+    ("curl", Need::Test, "an honest program"),
+    ("git", Need::Test, "an honest program"),
+    ("jq", Need::Test, "an honest program"),
+    ("make", Need::Test, "an honest program"),
+    (
+        "musl-tools",
+        Need::Test,
+        "compiles an honest program that is linked statically",
+    ),
+    ("nodejs", Need::Test, "an honest program"),
+    ("ripgrep", Need::Test, "an honest program"),
+    ("sqlite3", Need::Test, "an honest program"),
     (
         "bpftrace",
         Need::Test,

@@ -109,6 +109,14 @@ pub(super) fn open(path: &Path) -> rustix::io::Result<OwnedFd> {
     )
 }
 
+/// Whether the host may have something at this path. `true` where that is not to be told without
+/// following a link.
+#[must_use]
+pub fn may_exist(path: &Path) -> bool {
+    use rustix::io::Errno;
+    !matches!(open(path), Err(Errno::NOENT | Errno::NOTDIR))
+}
+
 /// Opens a path below `root`, itself and nothing a link leads to, for reference only.
 pub(super) fn open_below(root: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let below = path.strip_prefix("/").unwrap_or(path);

@@ -11,11 +11,12 @@ use skillsandbox_common::{
 use super::advice;
 use crate::{
     audit::describe::Judge,
+    isolate::paths,
     policy::{self, Advice, DeniedAddress, DeniedFile, RuleSet},
 };
 
-/// Judges by the result, and where that is "no such file" by the rules: a path that they do not
-/// grant does not exist in the sandbox.
+/// Judges by the result, and where that is "no such file" by the rules: what they do not grant does
+/// not exist in the sandbox. It was denied if the host has it.
 #[derive(Clone, Debug)]
 pub(super) struct ByRules(pub(super) RuleSet);
 
@@ -33,8 +34,12 @@ impl Judge for ByRules {
                 };
                 Decision::deny(Reason::Refused, rule)
             }
-            libc::ENOENT => match self.of(path, access) {
-                Some(decision) if decision.verdict == Verdict::Deny => decision,
+            libc::ENOENT => match clean(path).map(|path| (self.on(&path, access), path)) {
+                Some((decision, path))
+                    if decision.verdict == Verdict::Deny && paths::may_exist(&path) =>
+                {
+                    decision
+                }
                 _ => observed,
             },
             _ => observed,
@@ -51,24 +56,32 @@ impl Judge for ByRules {
 }
 
 impl ByRules {
-    /// The rules on a path as it was passed. Where a relative path starts is not known.
     fn of(&self, path: &[u8], access: u16) -> Option<Decision> {
-        let path = Path::new(OsStr::from_bytes(path));
-        if !path.is_absolute() {
-            return None;
-        }
-        let mut clean = PathBuf::from("/");
-        for component in path.components() {
-            match component {
-                Component::Normal(name) => clean.push(name),
-                Component::ParentDir => {
-                    clean.pop();
-                }
-                _ => {}
-            }
-        }
-        Some(self.0.decide_file(clean.as_os_str().as_bytes(), access))
+        clean(path).map(|path| self.on(&path, access))
     }
+
+    fn on(&self, path: &Path, access: u16) -> Decision {
+        self.0.decide_file(path.as_os_str().as_bytes(), access)
+    }
+}
+
+/// A path as it was passed, without `.` and `..`. Where a relative path starts is not known.
+fn clean(path: &[u8]) -> Option<PathBuf> {
+    let path = Path::new(OsStr::from_bytes(path));
+    if !path.is_absolute() {
+        return None;
+    }
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            _ => {}
+        }
+    }
+    Some(clean)
 }
 
 #[cfg(test)]
@@ -94,11 +107,18 @@ mod tests {
 
     #[test]
     fn a_hidden_path_that_no_rule_grants_was_denied() {
+        assert_eq!(verdict("/etc/passwd", -libc::ENOENT), Verdict::Deny);
         assert_eq!(
-            verdict("/home/me/.aws/credentials", -libc::ENOENT),
+            verdict("/usr/../etc/./passwd", -libc::ENOENT),
             Verdict::Deny
         );
-        assert_eq!(verdict("/usr/../home/me/key", -libc::ENOENT), Verdict::Deny);
+    }
+
+    #[test]
+    fn a_path_that_the_host_does_not_have_was_not_denied() {
+        for path in ["/no-such-folder/key", "/etc/passwd/no-folder"] {
+            assert_eq!(verdict(path, -libc::ENOENT), Verdict::Allow, "{path}");
+        }
     }
 
     #[test]

@@ -28,12 +28,15 @@ pub const LIBRARIES: [&str; 9] = [
     "/usr/local/lib",
 ];
 
-/// What programs need of the host's `/etc`: certificates, the loader's cache, names of services.
-pub const RUNTIME_ETC: [&str; 15] = [
+/// What programs need of the host's `/etc`: certificates, the loader's cache, names of services, how
+/// names of hosts are looked up.
+pub const RUNTIME_ETC: [&str; 17] = [
     "/etc/alternatives",
     "/etc/ca-certificates",
     "/etc/ca-certificates.conf",
     "/etc/crypto-policies",
+    "/etc/gai.conf",
+    "/etc/host.conf",
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
