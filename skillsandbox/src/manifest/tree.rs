@@ -81,7 +81,10 @@ struct Builder<'text, 'problems> {
 impl<'text> Builder<'text, '_> {
     fn next(&mut self) -> Result<(Event<'text>, Position), Fatal> {
         match self.parser.next_event() {
-            Some(Ok((event, Span { start, .. }))) => Ok((event, position_of(start))),
+            Some(Ok((event, Span { start, .. }))) => {
+                let position = self.inside(position_of(start));
+                Ok((event, position))
+            }
             Some(Err(error)) => Err(Fatal::at(
                 self.inside(position_of(*error.marker())),
                 format!("this cannot be read as YAML: {}", error.info()),

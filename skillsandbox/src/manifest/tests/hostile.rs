@@ -222,6 +222,7 @@ fn a_problem_at_the_end_is_on_the_last_line_whether_or_not_that_ends() {
         ("a: b\r\nskill", 2, 6),
         ("a: b\rskill", 2, 6),
         ("a: b\nskill\n", 3, 1),
+        ("---", 1, 4),
     ] {
         let error = refused(text);
         let position = error.problems[0].position.expect("a place");
