@@ -4,6 +4,7 @@
     reason = "to panic is how a helper of tests fails"
 )]
 
+pub mod attacks;
 pub mod attempts;
 pub mod host;
 pub mod kernel_access;

@@ -73,6 +73,23 @@ pub(crate) fn layered() -> Result<PathBuf> {
     Ok(paths::target().join("layers/skillsandbox"))
 }
 
+/// Builds the program that tries attacks and returns its path. Linked statically: what it can do is
+/// not to depend on which libraries it finds.
+pub(crate) fn attacker() -> Result<PathBuf> {
+    // For this machine by name: what is said of a target is not said of what builds for it.
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let variable = target.to_uppercase().replace('-', "_");
+    process::run(
+        cargo("build")
+            .args(["--package", "skillsandbox-attacks", "--target", &target])
+            .env(
+                format!("CARGO_TARGET_{variable}_RUSTFLAGS"),
+                "-C target-feature=+crt-static -C strip=symbols",
+            ),
+    )?;
+    Ok(paths::target().join(target).join("debug/attacker"))
+}
+
 /// A cargo command at the top of the project.
 pub(crate) fn cargo(subcommand: &str) -> Command {
     let mut cargo = Command::new("cargo");

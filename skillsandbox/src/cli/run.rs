@@ -63,7 +63,7 @@ pub(super) struct RunArguments {
     /// that the sandbox does not have, file modes. Costs every process of the host a little.
     #[arg(long)]
     record_refused: bool,
-    /// Leave a layer out: mounts, landlock, seccomp. Only in builds for tests.
+    /// Leave a layer out: ebpf, mounts, landlock, seccomp, namespaces. Only in builds for tests.
     #[cfg(feature = "test-layers")]
     #[arg(long, value_name = "LAYER", value_delimiter = ',', value_parser = layer)]
     without_layer: Vec<crate::isolate::report::Layer>,

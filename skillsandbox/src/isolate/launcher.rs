@@ -94,8 +94,10 @@ fn launch(order: Order, report: &File) -> Result<ExitCode> {
     } else {
         0
     };
-    system::unshare(UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)
-        .step("make the PID, IPC and host name namespaces")?;
+    if launch.has(Layer::Namespaces) {
+        system::unshare(UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS)
+            .step("make the PID, IPC and host name namespaces")?;
+    }
     match system::fork().step("fork")? {
         Forked::Child => Ok(init(&launch, descriptors, report, threads)
             .unwrap_or_else(|error| fail(report, &error))),
@@ -141,7 +143,8 @@ fn init(
     report: &File,
     threads: u64,
 ) -> Result<ExitCode> {
-    if rustix::process::getpid() != Pid::INIT {
+    let namespaces = launch.has(Layer::Namespaces);
+    if namespaces && rustix::process::getpid() != Pid::INIT {
         return Err(IsolateError::refused(
             "the PID namespace does not hold: init is not process 1",
             "report this with the kernel's version",
@@ -151,8 +154,11 @@ fn init(
         .step("follow the launcher into death")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .step("hide init's memory")?;
-    rustix::system::sethostname(launch.hostname.as_bytes()).step("set the host name")?;
-    let memory_files = refuse_executable_memory_files();
+    if namespaces {
+        rustix::system::sethostname(launch.hostname.as_bytes()).step("set the host name")?;
+    }
+    // A setting of the PID namespace, so only of one that is the sandbox's own.
+    let memory_files = namespaces && refuse_executable_memory_files();
     // The caller's would decide on what the skill can read of its own file tree.
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let mounts = if launch.has(Layer::Mounts) {

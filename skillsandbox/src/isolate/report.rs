@@ -25,6 +25,8 @@ pub enum Layer {
     Privileges,
     /// System call filters.
     Seccomp,
+    /// The eBPF programs on the cgroup. Not the launcher's, but left out as the others are.
+    Ebpf,
 }
 
 /// How far a layer holds.

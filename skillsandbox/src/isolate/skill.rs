@@ -64,14 +64,13 @@ pub(super) fn become_skill(
         let detail = "the supervisor gave none";
         tell(LayerReport::new(Layer::Cgroup, Status::Off, detail))?;
     }
-    tell(LayerReport::new(
-        Layer::Namespaces,
-        Status::Enforced,
-        format!(
-            "PID (the skill is process {}), IPC and host name",
-            rustix::process::getpid()
-        ),
-    ))?;
+    tell(if launch.has(Layer::Namespaces) {
+        let process = rustix::process::getpid();
+        let detail = format!("PID (the skill is process {process}), IPC and host name");
+        LayerReport::new(Layer::Namespaces, Status::Enforced, detail)
+    } else {
+        LayerReport::off(Layer::Namespaces)
+    })?;
     tell(limits::apply(&launch.limits, threads)?)?;
     let identity = Identity {
         uid: launch.uid,

@@ -76,6 +76,18 @@ impl Objects {
         }
     }
 
+    /// The same objects, with no program to attach if `all` are to be left out.
+    #[cfg(feature = "test-layers")]
+    #[must_use]
+    pub fn leaving_out_programs(mut self, all: bool) -> Self {
+        if all {
+            let programs = PROGRAMS.iter().map(|program| program.name.to_owned());
+            let reason = || "switched off for a test".to_owned();
+            self.refused = programs.map(|name| (name, reason())).collect();
+        }
+        self
+    }
+
     /// The debug messages of the programs.
     #[cfg(feature = "bpf-log")]
     #[must_use]

@@ -113,6 +113,10 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
         },
         deny_on_overflow: request.manifest.audit.on_overflow == OnOverflow::Deny,
         record_refused: options.record_refused,
+        #[cfg(feature = "test-layers")]
+        without_programs: options
+            .without
+            .contains(&crate::isolate::report::Layer::Ebpf),
     };
     let (sandbox, rings) = Sandbox::make(&request.manifest.skill.name, &tables, wanted)?;
     let life = Life {

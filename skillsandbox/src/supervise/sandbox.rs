@@ -71,6 +71,9 @@ pub(super) struct Wanted {
     pub(super) resources: Resources,
     pub(super) deny_on_overflow: bool,
     pub(super) record_refused: bool,
+    /// Attach no programs: only in builds for tests.
+    #[cfg(feature = "test-layers")]
+    pub(super) without_programs: bool,
 }
 
 /// A sandbox in which nothing runs yet, and whose rules are in force.
@@ -94,6 +97,8 @@ impl Sandbox {
     ) -> Result<(Self, Rings), RunError> {
         let registry = Registry::lock()?;
         let objects = Objects::open(registry.folder())?;
+        #[cfg(feature = "test-layers")]
+        let objects = objects.leaving_out_programs(wanted.without_programs);
         let hierarchy = Hierarchy::find()?;
         let cleaned = registry.clean_up(&objects, &hierarchy)?;
         if cleaned > 0 {
@@ -141,6 +146,11 @@ impl Sandbox {
         let target = Target::new(cgroup.folder(), cgroup.inode()?);
         let (mut attached, rings) =
             objects.attach(&place.id, place.slot, &target, tables, RING_BYTES)?;
+        // Nothing is attached that would look for its slot.
+        #[cfg(feature = "test-layers")]
+        if wanted.without_programs {
+            return Ok((cgroup, attached, rings, limits));
+        }
         let mut flags = 0;
         if wanted.deny_on_overflow {
             flags |= FLAG_OVERFLOW_DENY;

@@ -15,6 +15,8 @@ pub(crate) struct Programs {
     plain: PathBuf,
     /// The tested program, which can also leave out layers.
     layered: PathBuf,
+    /// What attacks it.
+    attacker: PathBuf,
 }
 
 impl Programs {
@@ -24,6 +26,7 @@ impl Programs {
         Ok(Self {
             plain: build::plain()?,
             layered: build::layered()?,
+            attacker: build::attacker()?,
             tests: tests()?,
         })
     }
@@ -34,6 +37,7 @@ impl Programs {
         vec![
             ("SKILLSANDBOX_BIN".to_owned(), text(&self.layered)),
             ("SKILLSANDBOX_PLAIN_BIN".to_owned(), text(&self.plain)),
+            ("ATTACKER_BIN".to_owned(), text(&self.attacker)),
         ]
     }
 }

@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
+use skillsandbox_attacks::ring::{self, Request};
+
 use super::{
-    change, network,
-    ring::{self, Request},
-    route,
+    change, network, route,
     system::{Result, checked, descriptor, open, text},
 };
 

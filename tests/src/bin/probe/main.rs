@@ -9,7 +9,6 @@
 mod attempt;
 mod change;
 mod network;
-mod ring;
 mod route;
 mod system;
 

@@ -14,9 +14,9 @@ use std::{
     },
 };
 
-use super::{
+use skillsandbox_attacks::{
+    call::{Result, checked, descriptor},
     ring::{self, Request},
-    system::{Result, checked, descriptor},
 };
 
 /// As a socket address holds them; libc has them as wider numbers.

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::system::{Result, checked, descriptor};
+use crate::call::{Result, checked, descriptor};
 
 /// Offsets for `mmap`, and operations: `include/uapi/linux/io_uring.h`.
 const OFF_SQ_RING: i64 = 0;
@@ -15,11 +15,11 @@ const OFF_SQES: i64 = 0x1000_0000;
 const ENTER_GETEVENTS: u32 = 1;
 const FEAT_SINGLE_MMAP: u32 = 1;
 /// `IORING_OP_SENDMSG`
-pub(crate) const SENDMSG: u8 = 9;
+pub const SENDMSG: u8 = 9;
 /// `IORING_OP_CONNECT`
-pub(crate) const CONNECT: u8 = 16;
+pub const CONNECT: u8 = 16;
 /// `IORING_OP_OPENAT`
-pub(crate) const OPENAT: u8 = 18;
+pub const OPENAT: u8 = 18;
 
 #[repr(C)]
 #[derive(Default)]
@@ -67,19 +67,27 @@ struct Parameters {
 /// `struct io_uring_sqe`.
 #[repr(C)]
 #[derive(Default)]
-pub(crate) struct Request {
-    pub(crate) opcode: u8,
-    pub(crate) flags: u8,
-    pub(crate) ioprio: u16,
-    pub(crate) fd: i32,
+pub struct Request {
+    /// `IORING_OP_*`
+    pub opcode: u8,
+    /// `IOSQE_*`
+    pub flags: u8,
+    /// Priority.
+    pub ioprio: u16,
+    /// A descriptor.
+    pub fd: i32,
     /// `off`, or a socket address's length.
-    pub(crate) off: u64,
-    pub(crate) addr: u64,
-    pub(crate) len: u32,
+    pub off: u64,
+    /// An address in memory.
+    pub addr: u64,
+    /// A length.
+    pub len: u32,
     /// `open_flags`, or `msg_flags`.
-    pub(crate) op_flags: u32,
-    pub(crate) user_data: u64,
-    pub(crate) rest: [u64; 3],
+    pub op_flags: u32,
+    /// Comes back with the result.
+    pub user_data: u64,
+    /// Nothing here needs it.
+    pub rest: [u64; 3],
 }
 
 #[repr(C)]
@@ -112,7 +120,7 @@ fn map(ring: &OwnedFd, bytes: usize, offset: i64) -> Result<*mut libc::c_void> {
 ///
 /// # Safety
 /// What `request` points to must stay valid during the call.
-pub(crate) unsafe fn submit(request: Request) -> Result<i32> {
+pub unsafe fn submit(request: Request) -> Result<i32> {
     let mut parameters = Parameters::default();
     // SAFETY: `parameters` has the size and shape of `struct io_uring_params`.
     let ring =

@@ -1,0 +1,144 @@
+//! What a hostile skill tries. Each attack is tried for real: outside a sandbox it gets what it
+//! wants, inside it must not. One file per family; a new attack is a function and a line in its
+//! family's table.
+
+pub mod call;
+mod files;
+mod network;
+mod processes;
+mod programs;
+pub mod ring;
+mod sandbox;
+mod stage;
+
+pub use stage::{Place, Stage};
+
+/// The outcome of an attack: it got what it wanted, or this was in its way.
+pub type Outcome = std::io::Result<()>;
+
+/// A mechanism that stops an attack by itself, all others but the loss of privileges left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// LSM programs on opens, executions, mappings and looks into processes: the kernel tier.
+    Ebpf,
+    /// LSM programs on names of files: the kernel tier from Linux 6.12 on.
+    EbpfNames,
+    /// Programs on addresses and packets: both tiers.
+    EbpfNetwork,
+    /// LSM programs on sockets: the kernel tier.
+    EbpfSockets,
+    /// A file tree of the sandbox's own.
+    Mounts,
+    /// Landlock, from version 2 on.
+    Landlock,
+    /// Landlock from version 3 on: truncation.
+    LandlockTruncate,
+    /// Landlock from version 6 on: signals and abstract sockets.
+    LandlockScopes,
+    /// System call filters.
+    Seccomp,
+    /// PID, IPC and host name namespaces.
+    Namespaces,
+    /// Not root, no capabilities, `no_new_privs`: never left out, so what they stop is stopped in
+    /// every run.
+    Privileges,
+}
+
+/// Something that a skill tries.
+pub struct Attack {
+    /// What it does, in words joined by dashes; the name of its own folders on the stage.
+    pub name: &'static str,
+    /// Family.
+    pub family: &'static str,
+    /// Tries it.
+    pub attempt: fn(&Place) -> Outcome,
+    /// The mechanisms that each stop it alone.
+    pub held: &'static [Layer],
+    /// Why fewer than two do.
+    pub alone: Option<&'static str>,
+    /// Why it gets through all layers: a hole that is known and written down.
+    pub known: Option<&'static str>,
+    /// The same, where no BPF LSM works and eBPF decides on the network alone.
+    pub known_on_fallback: Option<&'static str>,
+    /// Why a host may not let it through even without a sandbox.
+    pub lacking: Option<&'static str>,
+    /// Takes root outside.
+    pub by_root: bool,
+}
+
+/// An attack of a family, to be completed by the methods below.
+const fn attack(
+    family: &'static str,
+    name: &'static str,
+    held: &'static [Layer],
+    attempt: fn(&Place) -> Outcome,
+) -> Attack {
+    Attack {
+        name,
+        family,
+        attempt,
+        held,
+        alone: None,
+        known: None,
+        known_on_fallback: None,
+        lacking: None,
+        by_root: false,
+    }
+}
+
+impl Attack {
+    const fn alone(self, why: &'static str) -> Self {
+        Self {
+            alone: Some(why),
+            ..self
+        }
+    }
+
+    const fn known(self, why: &'static str) -> Self {
+        Self {
+            known: Some(why),
+            ..self
+        }
+    }
+
+    const fn known_on_fallback(self, why: &'static str) -> Self {
+        Self {
+            known_on_fallback: Some(why),
+            ..self
+        }
+    }
+
+    const fn lacking(self, why: &'static str) -> Self {
+        Self {
+            lacking: Some(why),
+            ..self
+        }
+    }
+
+    const fn by_root(self) -> Self {
+        Self {
+            by_root: true,
+            ..self
+        }
+    }
+}
+
+/// Names of files with the token that the stage has in its folder `denied/names`.
+pub fn names() -> [std::ffi::OsString; 2] {
+    [files::odd_name(), files::invalid_name()]
+}
+
+/// All of them, by family.
+pub fn all() -> impl Iterator<Item = &'static Attack> {
+    [
+        files::ATTACKS,
+        processes::ATTACKS,
+        programs::ATTACKS,
+        network::ATTACKS,
+        sandbox::ATTACKS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+    .flatten()
+}

@@ -1,0 +1,164 @@
+//! Reaching an address that was not declared, by TCP and UDP. Somebody listens at all of them.
+
+use std::{net::SocketAddr, os::fd::AsRawFd};
+
+use super::address::{Raw, connect, send_to, socket_for};
+use crate::{
+    Attack,
+    Layer::{EbpfNetwork, Seccomp},
+    Outcome, Place, attack, call,
+    ring::{self, Request},
+};
+
+const FAMILY: &str = "network: reaching";
+
+const TWICE: &str = "eBPF holds it at two places, where the address is asked for and where the packet \
+    leaves; a layer of another kind, iptables, is not there yet";
+
+const fn reach(name: &'static str, attempt: fn(&Place) -> Outcome) -> Attack {
+    attack(FAMILY, name, &[EbpfNetwork], attempt).alone(TWICE)
+}
+
+pub(crate) const ATTACKS: &[Attack] = &[
+    reach("connect", |place| tcp("127.0.0.1", place.stage.ports[0])),
+    reach("connect-over-ipv6", |place| {
+        tcp("::1", place.stage.ports[1])
+    }),
+    reach("connect-to-a-mapped-address", |place| {
+        tcp("::ffff:127.0.0.1", place.stage.ports[0])
+    }),
+    reach("connect-to-no-address", |place| {
+        tcp("0.0.0.0", place.stage.ports[0])
+    }),
+    reach("connect-to-no-address-over-ipv6", |place| {
+        tcp("::", place.stage.ports[1])
+    }),
+    reach("connect-without-waiting", |place| {
+        let address = at("127.0.0.1", place.stage.ports[0]);
+        let socket = socket_for(address, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0)?;
+        match connect(&socket, address) {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+            other => other,
+        }
+    }),
+    reach("connect-by-multipath-tcp", |place| {
+        let address = at("127.0.0.1", place.stage.ports[0]);
+        connect(&socket_for(address, libc::SOCK_STREAM, 262)?, address)
+    })
+    .lacking("multipath TCP may be switched off"),
+    attack(
+        FAMILY,
+        "connect-by-the-first-data",
+        &[EbpfNetwork],
+        |place| {
+            let address = at("127.0.0.1", place.stage.ports[0]);
+            let socket = socket_for(address, libc::SOCK_STREAM, 0)?;
+            send_to(&socket, address, libc::MSG_FASTOPEN)
+        },
+    )
+    .alone(TWICE)
+    .lacking("TCP Fast Open may be switched off"),
+    attack(
+        FAMILY,
+        "connect-by-io-uring",
+        &[EbpfNetwork, Seccomp],
+        |place| {
+            let address = at("127.0.0.1", place.stage.ports[0]);
+            let socket = socket_for(address, libc::SOCK_STREAM, 0)?;
+            let raw = Raw::new(address);
+            let request = Request {
+                opcode: ring::CONNECT,
+                fd: socket.as_raw_fd(),
+                addr: raw.pointer() as u64,
+                off: raw.length.into(),
+                ..Request::default()
+            };
+            // SAFETY: the address outlives the call.
+            unsafe { ring::submit(request) }.map(drop)
+        },
+    )
+    .lacking("io_uring may be switched off (kernel.io_uring_disabled)"),
+    reach("connect-a-datagram-socket", |place| {
+        udp("127.0.0.1", place.stage.ports[2])
+    }),
+    reach("connect-a-datagram-socket-over-ipv6", |place| {
+        udp("::1", place.stage.ports[3])
+    }),
+    reach("send", |place| send("127.0.0.1", place.stage.ports[2])),
+    reach("send-over-ipv6", |place| send("::1", place.stage.ports[3])),
+    reach("send-to-a-mapped-address", |place| {
+        send("::ffff:127.0.0.1", place.stage.ports[2])
+    }),
+    reach("send-to-no-address", |place| {
+        send("0.0.0.0", place.stage.ports[2])
+    }),
+    reach("send-many-at-once", |place| {
+        let address = at("127.0.0.1", place.stage.ports[2]);
+        let socket = socket_for(address, libc::SOCK_DGRAM, 0)?;
+        let raw = Raw::new(address);
+        let mut part = libc::iovec {
+            iov_base: c"x".as_ptr().cast_mut().cast(),
+            iov_len: 1,
+        };
+        // SAFETY: all bytes zero is a valid message; its address and bytes outlive the call.
+        let sent = unsafe {
+            let mut message: libc::mmsghdr = std::mem::zeroed();
+            message.msg_hdr.msg_name = raw.pointer().cast_mut().cast();
+            message.msg_hdr.msg_namelen = raw.length;
+            message.msg_hdr.msg_iov = &raw mut part;
+            message.msg_hdr.msg_iovlen = 1;
+            libc::sendmmsg(socket.as_raw_fd(), &raw mut message, 1, 0)
+        };
+        call::checked(sent.into()).map(drop)
+    }),
+    reach("turn-a-socket-from-a-granted-address", |place| {
+        let granted = at("127.0.0.1", place.stage.granted);
+        let socket = socket_for(granted, libc::SOCK_DGRAM, 0)?;
+        connect(&socket, granted)?;
+        connect(&socket, at("127.0.0.1", place.stage.ports[2]))
+    }),
+    reach(
+        "send-past-the-address-that-a-socket-is-connected-to",
+        |place| {
+            let granted = at("127.0.0.1", place.stage.granted);
+            let socket = socket_for(granted, libc::SOCK_DGRAM, 0)?;
+            connect(&socket, granted)?;
+            send_to(&socket, at("127.0.0.1", place.stage.ports[2]), 0)
+        },
+    ),
+    reach("ask-a-name-server", |_| send("127.0.0.1", 53)),
+    reach("ask-a-name-server-by-tls", |place| {
+        // Whether anybody listens: what counts is that the question may leave.
+        let _nobody = place;
+        udp("127.0.0.1", 853).and_then(|()| send("127.0.0.1", 853))
+    }),
+    reach("ask-a-name-server-elsewhere", |_| send("192.0.2.53", 53))
+        .lacking("a host without a route leads nowhere"),
+    reach("send-to-the-metadata-address", |_| {
+        send("169.254.169.254", 80)
+    })
+    .lacking("a host without a route leads nowhere"),
+    reach("send-to-everybody-on-the-network", |_| {
+        send("224.0.0.251", 5353)
+    })
+    .lacking("a host without a route leads nowhere"),
+];
+
+fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("an address"), port)
+}
+
+fn tcp(address: &str, port: u16) -> Outcome {
+    let address = at(address, port);
+    connect(&socket_for(address, libc::SOCK_STREAM, 0)?, address)
+}
+
+fn udp(address: &str, port: u16) -> Outcome {
+    let address = at(address, port);
+    connect(&socket_for(address, libc::SOCK_DGRAM, 0)?, address)
+}
+
+fn send(address: &str, port: u16) -> Outcome {
+    let address = at(address, port);
+    send_to(&socket_for(address, libc::SOCK_DGRAM, 0)?, address, 0)
+}
