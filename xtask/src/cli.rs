@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{bench, build, demo, fuzz, lint, setup, suite, test, vm};
+use crate::{attacks, bench, build, demo, fuzz, lint, setup, suite, test, vm};
 
 /// The project's own tasks.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Task {
     Bench(bench::Options),
     /// Check the format, the lints and the dependencies
     Lint,
+    /// Attack a sandbox, here and under each kernel, and write docs/attacks.md
+    Attacks(attacks::Options),
     /// Try what reads bytes with bytes that nobody chose
     Fuzz(fuzz::Options),
     /// Run test programs here; `test` does so here and in virtual machines
@@ -48,6 +50,7 @@ impl Cli {
             Task::Test(options) => test::run(&options),
             Task::Bench(options) => bench::run(options).map(|()| ExitCode::SUCCESS),
             Task::Lint => lint::run().map(|()| ExitCode::SUCCESS),
+            Task::Attacks(options) => attacks::run(&options),
             Task::Fuzz(options) => fuzz::run(&options),
             Task::Suite(options) => suite::run(&options),
             Task::Vm(options) => vm::command::run(options),

@@ -1,6 +1,7 @@
 //! The project's own tasks. `cargo xtask --help` lists them.
 
 mod apt;
+mod attacks;
 mod bench;
 mod build;
 mod cli;

@@ -102,6 +102,11 @@ const PACKAGES: &[(&str, Need, &str)] = &[
     ("strace", Need::Bench, "a peer"),
     ("bpftrace", Need::Bench, "a peer"),
     ("bubblewrap", Need::Bench, "a peer"),
+    ("firejail", Need::Bench, "a peer"),
+    ("nodejs", Need::Bench, "runs a peer"),
+    ("ripgrep", Need::Bench, "what a peer needs"),
+    ("socat", Need::Bench, "what a peer needs"),
+    ("time", Need::Bench, "the most memory that a run had"),
     (
         "bpftool",
         Need::Bench,

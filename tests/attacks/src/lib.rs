@@ -142,3 +142,23 @@ pub fn all() -> impl Iterator<Item = &'static Attack> {
     .copied()
     .flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::all;
+
+    #[test]
+    fn the_page_tells_of_every_attack() {
+        let page = include_str!("../../../docs/attacks.md");
+        for attack in all() {
+            let row = format!("| {} |", attack.name.replace('-', " "));
+            assert!(page.contains(&row), "run `cargo xtask attacks`: no {row}");
+        }
+    }
+
+    #[test]
+    fn no_two_attacks_have_one_name() {
+        let names: std::collections::BTreeSet<_> = all().map(|attack| attack.name).collect();
+        assert_eq!(names.len(), all().count());
+    }
+}

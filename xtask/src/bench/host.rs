@@ -15,8 +15,6 @@ use super::table::Table;
 
 /// Rounds; in each every way is tried once.
 const ROUNDS: usize = 7;
-/// Rounds of starting something, which is over soon.
-const STARTS: usize = 31;
 
 /// A way to run the workload.
 #[derive(Clone, Debug)]
@@ -264,60 +262,4 @@ fn table(operation: Operation, count: u64, columns: &[Column]) -> Table {
         "{ROUNDS} rounds of {count} operations, the ways in turn within each round; × bare is the median of the rounds' ratios."
     ));
     table
-}
-
-/// How long it takes to run a program that does nothing.
-pub(super) fn starts(scene: &Scene, programs: &Programs) -> Result<Table> {
-    eprintln!("measuring: start-up…");
-    let ours = || {
-        let mut command = Command::new(&programs.plain);
-        command
-            .args(["run", "--events"])
-            .arg(scene.output("events"));
-        let manifest = scene.skill().join("skillsandbox.yaml");
-        command.arg("--manifest").arg(manifest);
-        command.args(["--", "/usr/bin/true"]);
-        command
-    };
-    let bwrap = || {
-        let mut command = Command::new("bwrap");
-        command.args(["--unshare-all", "--die-with-parent", "--ro-bind", "/", "/"]);
-        command.args(["--proc", "/proc", "--dev", "/dev", "/usr/bin/true"]);
-        command
-    };
-    let bare = || Command::new("/usr/bin/true");
-    let ways: [(&str, &dyn Fn() -> Command); 3] = [
-        ("bare", &bare),
-        ("`bwrap --unshare-all`", &bwrap),
-        ("`skillsandbox run --events FILE`", &ours),
-    ];
-    let mut times = [const { Vec::new() }; 3];
-    for _ in 0..STARTS {
-        for ((name, way), times) in ways.iter().zip(&mut times) {
-            let mut command = way();
-            let started = Instant::now();
-            let output = command.output().with_context(|| format!("no {name}"))?;
-            times.push(started.elapsed().as_secs_f64() * 1e3);
-            ensure!(
-                output.status.success(),
-                "{name}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-    }
-    let mut table = Table::new(&[
-        "start and end of `/usr/bin/true`",
-        "ms, median",
-        "least – most",
-    ]);
-    for ((name, _), times) in ways.iter().zip(&times) {
-        let (least, most) = range(times);
-        table.row(vec![
-            (*name).to_owned(),
-            format!("{:.1}", median(times)),
-            format!("{least:.1} – {most:.1}"),
-        ]);
-    }
-    table.note(format!("{STARTS} rounds, the ways in turn."));
-    Ok(table)
 }

@@ -5,6 +5,7 @@ mod host;
 mod page;
 mod sample;
 mod scene;
+mod start;
 mod table;
 mod tracefs;
 
@@ -31,6 +32,9 @@ pub(crate) struct Options {
     /// Start no virtual machines
     #[arg(long)]
     host_only: bool,
+    /// Measure start-up only, on this host
+    #[arg(long, conflicts_with_all = ["host_only", "vm_only"])]
+    start_only: bool,
     /// Measure in the virtual machines only
     #[arg(long, conflicts_with = "host_only")]
     vm_only: bool,
@@ -56,6 +60,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
     }
     packages::ensure(&[Need::Bench])?;
     let programs = programs()?;
+    if options.start_only {
+        return start_up(&programs);
+    }
     if !options.vm_only {
         on_the_host(&programs)?;
     }
@@ -96,9 +103,17 @@ fn on_the_host(programs: &Programs) -> Result<()> {
         let table = host::accesses(&scene, programs, operation, count)?;
         write!(text, "\n{table}")?;
     }
-    write!(text, "\n{}", host::starts(&scene, programs)?)?;
     write!(text, "\nLoad after: {}.", load()?)?;
-    show("host", &text)
+    show("host", &text)?;
+    start_up(programs)
+}
+
+fn start_up(programs: &Programs) -> Result<()> {
+    let scene = Scene::make(&programs.workload)?;
+    let mut text = format!("{} Load before: {}.\n", host()?, load()?);
+    write!(text, "\n{}", start::starts(&scene, programs)?)?;
+    write!(text, "\nLoad after: {}.", load()?)?;
+    show("start", &text)
 }
 
 fn show(section: &str, text: &str) -> Result<()> {

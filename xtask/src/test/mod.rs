@@ -1,7 +1,7 @@
 //! All tests: of the parts, and of the behaviour on the host and under each kernel.
 
 mod machines;
-mod programs;
+pub(crate) mod programs;
 mod tally;
 
 use std::env;

@@ -181,10 +181,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
         &[Seccomp, crate::Layer::Privileges],
         |place| by_handle(place),
     )
+    .lacking("not every file system has handles")
     .by_root(),
     attack(FAMILY, "make-a-handle", &[Mounts, Seccomp], |place| {
         handle(place).map(drop)
-    }),
+    })
+    .lacking("not every file system has handles"),
     attack(
         FAMILY,
         "open-for-writing-what-was-opened-for-reading",
