@@ -7,8 +7,8 @@ pub enum Hook {
     LsmCgroup(&'static str),
     /// A `cgroup/…` socket address hook: `connect4`, `sendmsg6`, `bind4`, …, Linux 4.17 and 4.18.
     SocketAddress(&'static str),
-    /// `cgroup_skb/egress`, Linux 4.10: every packet that a socket sends.
-    Egress,
+    /// `cgroup_skb/egress` or `/ingress`, Linux 4.10: every packet that a socket sends or gets.
+    Packet(&'static str),
     /// A raw tracepoint, Linux 4.17.
     RawTracepoint(&'static str),
 }
@@ -54,7 +54,8 @@ pub const PROGRAMS: &[Program] = &[
     program("sendmsg6", Hook::SocketAddress("sendmsg6")),
     program("bind4", Hook::SocketAddress("bind4")),
     program("bind6", Hook::SocketAddress("bind6")),
-    program("egress", Hook::Egress),
+    program("ingress", Hook::Packet("ingress")),
+    program("egress", Hook::Packet("egress")),
     program("unix_connect", Hook::LsmCgroup("unix_stream_connect")),
     program("socket_create", Hook::LsmCgroup("socket_create")),
     program("bprm_check", Hook::LsmCgroup("bprm_check_security")),

@@ -52,7 +52,7 @@ pub struct SlotCounters {
     pub dropped_denied: u64,
     /// Forks and exits that found the ring full.
     pub dropped_processes: u64,
-    /// Packets that were not sent. No records of theirs: who sends one is often not who caused it.
+    /// Packets that did not pass. No records of theirs: who sends one is often not who caused it.
     pub refused_packets: u64,
 }
 

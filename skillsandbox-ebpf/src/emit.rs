@@ -94,7 +94,7 @@ pub fn missed(slot: u32) {
     }
 }
 
-/// Counts a packet that is not sent.
+/// Counts a packet that does not pass.
 #[inline(always)]
 pub fn refused_packet(slot: u32) {
     if let Some(counters) = COUNTERS.get_ptr_mut(slot) {

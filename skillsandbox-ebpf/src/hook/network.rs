@@ -72,7 +72,20 @@ pub fn bind6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn ipv4(kind: Kind, ctx: &SockAddrContext) -> i32 {
     // SAFETY: the verifier allows this read of the context.
-    let address = unsafe { (&raw const (*ctx.sock_addr).user_ip4).read_volatile() }.to_ne_bytes();
+    let address = unsafe { (&raw const (*ctx.sock_addr).user_ip4).read_volatile() };
+    decide(kind, ctx, AF_INET, mapped(address.to_ne_bytes()))
+}
+
+#[inline(always)]
+fn ipv6(kind: Kind, ctx: &SockAddrContext) -> i32 {
+    // SAFETY: the verifier allows these reads of the context.
+    let address = unsafe { ip6(&raw const (*ctx.sock_addr).user_ip6) };
+    decide(kind, ctx, AF_INET6, address)
+}
+
+/// IPv4 as the rules hold it (RFC 4291, 2.5.5.2).
+#[inline(always)]
+pub(super) fn mapped(address: [u8; 4]) -> [u8; ADDRESS_KEY_LEN] {
     let mut mapped = [0; ADDRESS_KEY_LEN];
     mapped[10] = 0xff;
     mapped[11] = 0xff;
@@ -80,22 +93,25 @@ fn ipv4(kind: Kind, ctx: &SockAddrContext) -> i32 {
     mapped[13] = address[1];
     mapped[14] = address[2];
     mapped[15] = address[3];
-    decide(kind, ctx, AF_INET, mapped)
+    mapped
 }
 
+/// Reads an address a word at a time, as the verifier wants it.
+///
+/// # Safety
+/// `words` must be in a structure that the verifier lets be read.
 #[inline(always)]
-fn ipv6(kind: Kind, ctx: &SockAddrContext) -> i32 {
+pub(super) unsafe fn ip6(words: *const [u32; 4]) -> [u8; ADDRESS_KEY_LEN] {
     let mut address = [0; ADDRESS_KEY_LEN];
     for word in 0..4 {
-        // SAFETY: the verifier allows this read of the context, a word at a time.
-        let bytes =
-            unsafe { (&raw const (*ctx.sock_addr).user_ip6[word]).read_volatile() }.to_ne_bytes();
+        // SAFETY: the caller vouches for it.
+        let bytes = unsafe { (&raw const (*words)[word]).read_volatile() }.to_ne_bytes();
         address[word * 4] = bytes[0];
         address[word * 4 + 1] = bytes[1];
         address[word * 4 + 2] = bytes[2];
         address[word * 4 + 3] = bytes[3];
     }
-    decide(kind, ctx, AF_INET6, address)
+    address
 }
 
 #[inline(always)]

@@ -1,7 +1,8 @@
-//! Packets, as they leave: what connecting and sending were allowed to reach is what they reach.
+//! Packets, as they leave and arrive: what connecting and sending were allowed to reach is what is
+//! reached, and who was not to be reached does not call.
 //!
-//! A second look, behind that on addresses: at sockets that nobody connected here, and at options
-//! that lead a packet to another host than the one that was decided on.
+//! A second look, behind that on addresses: at sockets that nobody connected here, at options that
+//! lead a packet to another host than the one that was decided on, and at sockets that listen.
 
 use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
 use skillsandbox_common::{
@@ -9,9 +10,10 @@ use skillsandbox_common::{
     rule::{ADDRESS_KEY_LEN, Protocols},
 };
 
-use super::network;
+use super::network::{self, ip6, mapped};
 use crate::{emit, slot};
 
+const AF_INET: u32 = 2;
 /// `ETH_P_IP` and `ETH_P_IPV6`, `include/uapi/linux/if_ether.h`.
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
@@ -24,15 +26,46 @@ const IPV6_HEADER: usize = 40;
 /// Bits of the fragment's place (RFC 791, 3.1).
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
+/// Where the two ends stand in the headers: IPv4, IPv6, and the ports (RFC 791, 3.1; RFC 8200, 3; RFC
+/// 9293, 3.1; RFC 768).
+struct End {
+    ipv4: usize,
+    ipv6: usize,
+    port: usize,
+}
+
+const SOURCE: End = End {
+    ipv4: 12,
+    ipv6: 8,
+    port: 0,
+};
+const DESTINATION: End = End {
+    ipv4: 16,
+    ipv6: 24,
+    port: 2,
+};
+
 /// A packet of a socket that was made in the cgroup, before it is cut into fragments
 /// (`ip_finish_output`, `net/ipv4/ip_output.c`; `ip6_finish_output`). Whatever is not plain TCP or
 /// UDP to where a rule lets it go is dropped: options and extension headers with it, among them the
 /// source routes that one `sendmsg` can give (`IP_RETOPTS`, `IPV6_RTHDR`).
 #[cgroup_skb(egress)]
 pub fn egress(ctx: SkBuffContext) -> i32 {
+    decide(&ctx, &DESTINATION)
+}
+
+/// A packet for such a socket (`sk_filter_trim_cap`, `net/core/filter.c`), from where no rule leads:
+/// a call, or a datagram that nobody asked for.
+#[cgroup_skb(ingress)]
+pub fn ingress(ctx: SkBuffContext) -> i32 {
+    decide(&ctx, &SOURCE)
+}
+
+#[inline(always)]
+fn decide(ctx: &SkBuffContext, other: &End) -> i32 {
     let slot = slot::attached();
     let allowed = slot::flags(slot) != slot::NO_POLICY
-        && match destination(&ctx) {
+        && match peer(ctx, other) {
             Ok((address, port, protocol)) => {
                 let protocol = Protocols::of_ip_protocol(protocol.into());
                 let decision = network::look_up(slot, address, port, protocol);
@@ -48,12 +81,13 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
     } else {
         Verdict::Deny
     };
-    super::answer(&ctx, "egress", verdict)
+    super::answer(ctx, "packet", verdict)
 }
 
-/// Where a packet goes: address (IPv4 as mapped), port and protocol.
+/// Who is at the other end: address (IPv4 as mapped), port and protocol. That of the socket where
+/// it is connected: a host that translates addresses has changed the packet's.
 #[inline(always)]
-fn destination(ctx: &SkBuffContext) -> Result<([u8; ADDRESS_KEY_LEN], u16, u8), i64> {
+fn peer(ctx: &SkBuffContext, other: &End) -> Result<([u8; ADDRESS_KEY_LEN], u16, u8), i64> {
     let (address, protocol, ports) = match u16::from_be(ctx.skb.protocol() as u16) {
         ETH_P_IP => {
             let header: [u8; IPV4_HEADER] = ctx.load(0)?;
@@ -61,22 +95,32 @@ fn destination(ctx: &SkBuffContext) -> Result<([u8; ADDRESS_KEY_LEN], u16, u8), 
             if header[0] != IPV4_WITHOUT_OPTIONS || fragment & FRAGMENT_OFFSET != 0 {
                 return Err(0);
             }
-            let mut mapped = [0; ADDRESS_KEY_LEN];
-            mapped[10] = 0xff;
-            mapped[11] = 0xff;
-            mapped[12] = header[16];
-            mapped[13] = header[17];
-            mapped[14] = header[18];
-            mapped[15] = header[19];
-            (mapped, header[9], IPV4_HEADER)
+            let at = other.ipv4;
+            let address = [header[at], header[at + 1], header[at + 2], header[at + 3]];
+            (mapped(address), header[9], IPV4_HEADER)
         }
-        ETH_P_IPV6 => (ctx.load(24)?, ctx.load::<u8>(6)?, IPV6_HEADER),
+        ETH_P_IPV6 => (ctx.load(other.ipv6)?, ctx.load::<u8>(6)?, IPV6_HEADER),
         _ => return Err(0),
     };
     if protocol != TCP && protocol != UDP {
         return Err(0);
     }
-    // Both begin with the ports (RFC 9293, 3.1; RFC 768).
-    let ports: [u8; 4] = ctx.load(ports)?;
-    Ok((address, u16::from_be_bytes([ports[2], ports[3]]), protocol))
+    let port: [u8; 2] = ctx.load(ports + other.port)?;
+    let (mut address, mut port) = (address, u16::from_be_bytes(port));
+    // SAFETY: reads of the context and of its socket that the verifier allows.
+    unsafe {
+        let socket = (&raw const (*ctx.skb.skb).__bindgen_anon_2.sk).read_volatile();
+        if !socket.is_null() {
+            let connected = (&raw const (*socket).dst_port).read_volatile();
+            if connected != 0 {
+                port = u16::from_be(connected);
+                address = if (&raw const (*socket).family).read_volatile() == AF_INET {
+                    mapped((&raw const (*socket).dst_ip4).read_volatile().to_ne_bytes())
+                } else {
+                    ip6(&raw const (*socket).dst_ip6)
+                };
+            }
+        }
+    }
+    Ok((address, port, protocol))
 }

@@ -193,7 +193,7 @@ pub struct Counts {
     pub emitted: u64,
     /// Records that found no room on a ring.
     pub dropped: Dropped,
-    /// Packets that were not sent, of which there are no records.
+    /// Packets that did not leave or arrive, of which there are no records.
     pub refused_packets: u64,
     /// The records by kind.
     pub by_kind: Tally,

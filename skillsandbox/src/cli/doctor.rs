@@ -41,7 +41,13 @@ const PERMISSIONS: &[(&str, &[&str])] = &[
     ),
     (
         "addresses of its own, listening, accepting",
-        &["ebpf bind4", "ebpf bind6", "seccomp", "landlock"],
+        &[
+            "ebpf bind4",
+            "ebpf bind6",
+            "ebpf ingress",
+            "seccomp",
+            "landlock",
+        ],
     ),
     (
         "unix sockets of the host",

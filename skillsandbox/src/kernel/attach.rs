@@ -203,8 +203,11 @@ impl Objects {
                 let link = loaded.take_link(id).map_err(&refused)?;
                 link.try_into().map_err(not_a_link(program))
             }
-            Hook::Egress => {
-                let kind = CgroupSkbAttachType::Egress;
+            Hook::Packet(direction) => {
+                let kind = match direction {
+                    "ingress" => CgroupSkbAttachType::Ingress,
+                    _ => CgroupSkbAttachType::Egress,
+                };
                 let mut loaded = CgroupSkb::from_pin(path, kind).map_err(&refused)?;
                 let id = loaded
                     .attach(cgroup, kind, CgroupAttachMode::Single)

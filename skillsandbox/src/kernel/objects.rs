@@ -230,7 +230,7 @@ fn load_program(object: &mut aya::Ebpf, program: &Program, btf: &Btf) -> Result<
     match program.hook {
         Hook::LsmCgroup(hook) => <&mut LsmCgroup>::try_from(loaded)?.load(hook, btf),
         Hook::SocketAddress(_) => <&mut CgroupSockAddr>::try_from(loaded)?.load(),
-        Hook::Egress => <&mut CgroupSkb>::try_from(loaded)?.load(),
+        Hook::Packet(_) => <&mut CgroupSkb>::try_from(loaded)?.load(),
         Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(loaded)?.load(),
     }
 }
@@ -306,7 +306,7 @@ mod tests {
             let fits = match program.hook {
                 Hook::LsmCgroup(_) => matches!(section, ProgramSection::LsmCgroup),
                 Hook::SocketAddress(_) => matches!(section, ProgramSection::CgroupSockAddr { .. }),
-                Hook::Egress => matches!(section, ProgramSection::CgroupSkb { .. }),
+                Hook::Packet(_) => matches!(section, ProgramSection::CgroupSkb { .. }),
                 Hook::RawTracepoint(_) => matches!(section, ProgramSection::RawTracePoint),
             };
             assert!(fits, "{} is in {section:?}", program.name);

@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener, UdpSocket},
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::{AsRawFd, OwnedFd},
         linux::net::SocketAddrExt,
@@ -15,6 +15,9 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
 };
 
 use skillsandbox_attacks::{Stage, all};
@@ -152,6 +155,47 @@ impl Setting {
     /// Lets the attacker try everything, and answers what it wrote and what we wrote of it.
     #[must_use]
     pub fn attack(&self, layers: Layers) -> (String, Option<serde_json::Value>) {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| self.call_who_asks(&over));
+            let outcome = self.attack_alone(layers);
+            over.store(true, Ordering::Relaxed);
+            outcome
+        })
+    }
+
+    /// Calls every port that an attack names, and tells the token there.
+    fn call_who_asks(&self, over: &AtomicBool) {
+        const PAUSE: Duration = Duration::from_millis(10);
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let asking: Vec<PathBuf> = all()
+            .filter(|attack| attack.family == "network: being called")
+            .map(|attack| self.stage.allowed.join(attack.name).join("call-me"))
+            .collect();
+        while !over.load(Ordering::Relaxed) {
+            for file in &asking {
+                let Ok(text) = fs::read_to_string(file) else {
+                    continue;
+                };
+                let _gone = fs::remove_file(file);
+                let token = self.stage.token.as_bytes();
+                // Whether the call arrives is for the attack to say.
+                let (protocol, address) = text.split_once(' ').expect("a protocol and an address");
+                let address: SocketAddr = address.parse().expect("an address");
+                let _refused = if protocol == "tcp" {
+                    TcpStream::connect_timeout(&address, PATIENCE)
+                        .and_then(|mut stream| stream.write_all(token))
+                } else {
+                    UdpSocket::bind("127.0.0.1:0")
+                        .and_then(|socket| socket.send_to(token, address))
+                        .map(drop)
+                };
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn attack_alone(&self, layers: Layers) -> (String, Option<serde_json::Value>) {
         let stage = serde_json::to_string(&self.stage).expect("a stage is JSON");
         let input = File::open(self.stage.denied.join("names/secret")).expect("an input");
         match layers {

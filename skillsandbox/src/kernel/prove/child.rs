@@ -12,7 +12,7 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rustix::io::Errno;
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 /// Tries what each line of standard input names, a hook, and answers an `errno` or 0.
 pub fn child() -> io::Result<()> {
     let mut answers = io::stdout().lock();
-    let mut connected = Vec::new();
+    let mut sockets = Sockets::default();
     for line in io::stdin().lock().lines() {
         let line = line?;
         let (what, folder) = line.split_once(' ').unwrap_or((&line, ""));
@@ -42,11 +42,10 @@ pub fn child() -> io::Result<()> {
             "connect6" => socket(V6).and_then(|socket| socket.connect((V6, DISCARD))),
             "sendmsg4" => socket(V4).and_then(|socket| send(&socket, V4)),
             "sendmsg6" => socket(V6).and_then(|socket| send(&socket, V6)),
-            "connect" => {
-                connected.extend([V4, V6].map(connected_socket).into_iter().flatten());
-                Ok(())
-            }
-            "egress" => send_from(&connected),
+            "outside" => sockets.outside(),
+            "inside" => sockets.inside(),
+            "ingress" => sockets.receive(),
+            "egress" => sockets.send(),
             "bind4" => socket(V4).map(drop),
             "bind6" => socket(V6).map(drop),
             "unix_stream_connect" => unix(),
@@ -128,6 +127,9 @@ fn map_own_program() -> io::Result<()> {
 /// The discard port (RFC 863): nothing is expected to answer.
 const DISCARD: u16 = 9;
 
+/// Far longer than a packet takes on loopback.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
@@ -146,23 +148,73 @@ fn unix() -> io::Result<()> {
     UnixStream::connect_addr(&address).map(drop)
 }
 
-/// Two sockets of this process, one connected to the other.
-fn connected_socket(address: IpAddr) -> io::Result<[UdpSocket; 2]> {
-    let (from, to) = (socket(address)?, socket(address)?);
-    from.connect(to.local_addr()?)?;
-    Ok([from, to])
+/// Sockets that are there before programs on packets are. A socket is of the cgroup that it was
+/// made in.
+#[derive(Default)]
+struct Sockets {
+    /// Made before this process joined the cgroup.
+    outside: Option<UdpSocket>,
+    /// Made in the cgroup, the first connected to the second.
+    inside: Vec<[UdpSocket; 2]>,
+    /// Made in the cgroup, and connected to the one outside.
+    witness: Option<UdpSocket>,
 }
 
-/// Sends a packet from each; refused where none leaves.
-fn send_from(connected: &[[UdpSocket; 2]]) -> io::Result<()> {
-    let mut refused = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
-    for [from, _to] in connected {
-        match from.send(&[]) {
-            Ok(_) => return Ok(()),
-            Err(error) => refused = error,
-        }
+impl Sockets {
+    fn outside(&mut self) -> io::Result<()> {
+        let outside = socket(V4)?;
+        outside.set_read_timeout(Some(PATIENCE))?;
+        self.outside = Some(outside);
+        Ok(())
     }
-    Err(refused)
+
+    fn inside(&mut self) -> io::Result<()> {
+        let pair = |address| {
+            let (from, to) = (socket(address)?, socket(address)?);
+            from.connect(to.local_addr()?)?;
+            to.set_nonblocking(true)?;
+            Ok::<_, io::Error>([from, to])
+        };
+        self.inside.extend([V4, V6].map(pair).into_iter().flatten());
+        if let Some(outside) = &self.outside {
+            let witness = socket(V4)?;
+            witness.connect(outside.local_addr()?)?;
+            self.witness = Some(witness);
+        }
+        Ok(())
+    }
+
+    /// Sends a packet from each; refused where none leaves.
+    fn send(&self) -> io::Result<()> {
+        let mut refused = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+        for [from, _to] in &self.inside {
+            match from.send(&[]) {
+                Ok(_) => return Ok(()),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    /// Sends packets to a socket of the cgroup, each before one to a socket outside: where the
+    /// second arrives and the first does not, it was refused. More than once, as two packets that
+    /// are sent on two processors can overtake each other.
+    fn receive(&self) -> io::Result<()> {
+        let (Some(outside), Some(witness), Some([from, to])) =
+            (&self.outside, &self.witness, self.inside.first())
+        else {
+            return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
+        };
+        for _ in 0..3 {
+            from.send(&[])?;
+            witness.send(&[])?;
+            outside.recv(&mut [0])?;
+            if to.recv(&mut [0]).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(io::Error::from_raw_os_error(libc::EPERM))
+    }
 }
 
 fn send(socket: &UdpSocket, address: IpAddr) -> io::Result<()> {

@@ -68,7 +68,7 @@ impl Prover {
             folder: folder.to_owned(),
         };
         // It has started once it answers, and opens no file of its own after that.
-        prover.attempt("nothing")?;
+        prover.attempt("outside")?;
         let procs = openat(
             cgroup,
             "cgroup.procs",
@@ -80,7 +80,7 @@ impl Prover {
             .write_all(prover.child.id().to_string().as_bytes())
             .map_err(failed)?;
         // While nothing is attached yet, sockets of the cgroup's that send later.
-        prover.attempt("connect")?;
+        prover.attempt("inside")?;
         Ok(prover)
     }
 
@@ -90,8 +90,7 @@ impl Prover {
             Hook::LsmCgroup(hook @ ("path_unlink" | "path_rename" | "path_link")) => {
                 return self.attempt(&format!("{hook} {}", self.folder.display()));
             }
-            Hook::LsmCgroup(hook) | Hook::SocketAddress(hook) => hook,
-            Hook::Egress => "egress",
+            Hook::LsmCgroup(hook) | Hook::SocketAddress(hook) | Hook::Packet(hook) => hook,
             Hook::RawTracepoint(_) => "nothing",
         };
         self.attempt(what)
