@@ -66,8 +66,9 @@ pub unsafe fn holds(slot: u32, task: *const u8) -> bool {
             let Ok(id) = bpf_probe_read_kernel(id) else {
                 return false;
             };
-            if let Some(found) = TRACED.get(&id) {
-                return *found == slot;
+            // A sandbox may lie in another.
+            if TRACED.get(&id).is_some_and(|found| *found == slot) {
+                return true;
             }
             // The parent's `self`, which a cgroup begins with.
             cgroup = pointer(cgroup, offsets::cgroup_self_parent());

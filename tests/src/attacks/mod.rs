@@ -1,6 +1,7 @@
 //! Sets the stage for attacks, lets the attacker try all of them outside and under each choice of
 //! layers, and says how they ended.
 
+mod props;
 mod results;
 mod setting;
 

@@ -179,7 +179,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         FAMILY,
         "read-by-a-handle",
         &[Seccomp, crate::Layer::Privileges],
-        |place| by_handle(place),
+        by_handle,
     )
     .lacking("not every file system has handles")
     .by_root(),

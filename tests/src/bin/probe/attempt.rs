@@ -214,10 +214,7 @@ fn exec(
     words: &[Vec<u8>],
     call: impl FnOnce(*const libc::c_char, *const *const libc::c_char),
 ) -> Result<()> {
-    let words = words
-        .iter()
-        .map(|word| text(word))
-        .collect::<Result<Vec<_>>>()?;
+    let words = words.iter().map(text).collect::<Result<Vec<_>>>()?;
     let mut arguments: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
     arguments.push(ptr::null());
     let program = words.first().map_or(ptr::null(), |word| word.as_ptr());
