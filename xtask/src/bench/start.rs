@@ -102,8 +102,11 @@ pub(super) fn starts(scene: &Scene, programs: &Programs) -> Result<Table> {
     if let Err(error) = runtime {
         table.note(format!("sandbox-runtime was not measured: {error:#}."));
     }
+    // As typed in the project's folder.
+    let project = format!("{}/", paths::project().display());
     for way in &ways {
-        table.note(format!("- {}: `{}`", way.name, way.words.join(" ")));
+        let typed = way.words.join(" ").replace(&project, "");
+        table.note(format!("- {}: `{typed}`", way.name));
     }
     Ok(table)
 }
