@@ -259,6 +259,31 @@ impl Ran {
         serde_json::from_str(&self.trace_text).expect("a trace is JSON")
     }
 
+    /// Whether eBPF has decided on names of files, as the run says; it must say so of all or none of
+    /// the programs, and none is for kernels before 6.12.
+    #[track_caller]
+    #[must_use]
+    pub fn has_decided_on_names(&self) -> bool {
+        const PROGRAMS: [&str; 4] = ["path_link", "path_unlink", "path_rename", "path_truncate"];
+        let start = self.of_kind("start").next().expect("a start on record");
+        let achieved = |program: &&&str| {
+            let name = format!("ebpf {program}");
+            let layers = start["layers"].as_array().expect("layers");
+            let layer = layers.iter().find(|layer| layer["name"] == *name);
+            layer.expect("a layer for every program")["achieved"] == true
+        };
+        let count = PROGRAMS.iter().filter(achieved).count();
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+        match count {
+            4 => true,
+            0 => {
+                assert!(release.starts_with("6.1."), "{release} does not let it");
+                false
+            }
+            some => panic!("{some} of four programs decide on {release}"),
+        }
+    }
+
     /// Records of a kind.
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
         let kind = kind.to_owned();

@@ -13,30 +13,6 @@ mod kernel_tier {
         scene::Scene,
     };
 
-    const PROGRAMS: [&str; 4] = ["path_link", "path_unlink", "path_rename", "path_truncate"];
-
-    /// Whether this kernel lets eBPF decide, as the run says; it must say so of all or none, and
-    /// none is for kernels before 6.12.
-    fn decides(ran: &Ran) -> bool {
-        let start = ran.of_kind("start").next().expect("a start on record");
-        let achieved = |program: &&&str| {
-            let name = format!("ebpf {program}");
-            let layers = start["layers"].as_array().expect("layers");
-            let layer = layers.iter().find(|layer| layer["name"] == *name);
-            layer.expect("a layer for every program")["achieved"] == true
-        };
-        let count = PROGRAMS.iter().filter(achieved).count();
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
-        match count {
-            4 => true,
-            0 => {
-                assert!(release.starts_with("6.1."), "{release} does not let it");
-                false
-            }
-            some => panic!("{some} of four programs decide on {release}"),
-        }
-    }
-
     /// Makes the attempts where they are denied, and where they are granted; `files` makes anew
     /// what they need.
     fn denied_by_ebpf_alone(
@@ -50,7 +26,7 @@ mod kernel_tier {
         attempts.outside(scene).all_ok("before, outside");
         files();
         let denied = Run::probe(scene, denying, attempts).by_ebpf_alone().end();
-        if !decides(&denied) {
+        if !denied.has_decided_on_names() {
             denied.endings(attempts).all_ok("by nobody");
             files();
             let denied = Run::probe(scene, denying, attempts).end();
@@ -127,7 +103,7 @@ mod kernel_tier {
         let ran = Run::probe(&scene, &denying, &attempts)
             .by_ebpf_alone()
             .end();
-        if !decides(&ran) {
+        if !ran.has_decided_on_names() {
             return secret_stays_behind_its_mount(&scene, &denying, &files);
         }
         ran.endings(&attempts).all_denied("in the sandbox");
@@ -175,7 +151,7 @@ mod kernel_tier {
         let ran = Run::probe(&scene, &denying, &attempts)
             .by_ebpf_alone()
             .end();
-        if !decides(&ran) {
+        if !ran.has_decided_on_names() {
             let ran = Run::probe(&scene, &denying, &attempts).end();
             return ran.endings(&attempts).none_ok("by the other layers");
         }
@@ -201,7 +177,7 @@ mod kernel_tier {
         let ran = Run::probe(&scene, &manifest, &attempts)
             .by_ebpf_alone()
             .end();
-        if !decides(&ran) {
+        if !ran.has_decided_on_names() {
             return ran.endings(&attempts).all_ok("by nobody");
         }
         ran.endings(&attempts)
