@@ -76,7 +76,8 @@ fn every_event_is_an_object_of_the_schema_and_of_this_sandbox() {
                 assert!(event["sequence"].is_null(), "{event}");
                 continue;
             }
-            "open" | "exec" => {
+            "open" | "exec" | "map" | "unlink" | "rename" | "rename_to" | "link" | "link_to"
+            | "truncate" => {
                 assert!(
                     event["access"]
                         .as_array()
