@@ -161,9 +161,9 @@ impl Setting {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| self.call_who_asks(&over));
-            let outcome = self.attack_alone(layers);
-            over.store(true, Ordering::Relaxed);
-            outcome
+            // Also when this thread panics: the scope waits for the other.
+            let _end = Over(&over);
+            self.attack_alone(layers)
         })
     }
 
@@ -311,6 +311,15 @@ impl Setting {
                 assert_eq!(mode & 0o777, 0o666, "the mode of {}", path.display());
             }
         }
+    }
+}
+
+/// Says that it is over when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
