@@ -32,17 +32,9 @@ pub enum Change {
     Source,
     /// A file gets it that has, or had, another.
     Arrival,
+    /// A file gets it whose other name cannot be told.
+    Stranger,
 }
-
-/// What no rule grants.
-pub const NOTHING: FileRule = FileRule {
-    read: 0,
-    write: 0,
-    exec: 0,
-    map: 0,
-    deny: 0,
-    holds: 0,
-};
 
 /// Decides on one name, records it, and answers the verdict. `rule` is that on the name that the
 /// file of an arrival had, and then that on this one.
@@ -75,6 +67,9 @@ pub unsafe fn decide(
             Ok(length) if !home::is_at(slot) => {
                 (Decision::deny(Reason::ForeignNamespace, 0), length - 1)
             }
+            Ok(length) if matches!(change, Change::Stranger) => {
+                (Decision::deny(Reason::OtherFolder, 0), length - 1)
+            }
             Ok(length) => {
                 let denied = if slot_flags & FLAG_NAMES != 0 {
                     path::look_up_name(scratch, slot, entry)
@@ -89,7 +84,7 @@ pub unsafe fn decide(
                         let decision = match change {
                             Change::Removal => found.decide_removal(),
                             Change::Source => found.decide(Access::WRITE),
-                            Change::Arrival => found.decide_arrival(rule),
+                            Change::Arrival | Change::Stranger => found.decide_arrival(rule),
                         };
                         *rule = *found;
                         decision
@@ -102,37 +97,6 @@ pub unsafe fn decide(
             scratch,
             slot,
             slot_flags,
-            kind,
-            Access::WRITE,
-            0,
-            decision,
-            path_bytes,
-        );
-        scratch::release(scratch);
-        verdict
-    }
-}
-
-/// Denies a name in a folder for a reason that is not a rule's.
-///
-/// # Safety
-/// As for [`decide`].
-#[inline(always)]
-pub unsafe fn deny(kind: Kind, folder: Path, entry: Dentry, reason: Reason) -> Verdict {
-    let slot = slot::attached();
-    let Some(scratch) = scratch::current() else {
-        return path::without_scratch(kind, slot);
-    };
-    // SAFETY: as in `decide`.
-    unsafe {
-        let (decision, path_bytes) = match append(scratch, folder, entry) {
-            Err(decision) => (decision, 0),
-            Ok(length) => (Decision::deny(reason, 0), length - 1),
-        };
-        let verdict = path::record(
-            scratch,
-            slot,
-            slot::flags(slot),
             kind,
             Access::WRITE,
             0,

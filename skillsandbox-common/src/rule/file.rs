@@ -52,6 +52,16 @@ pub struct FileRule {
 const _: () = assert!(size_of::<FileRule>() == 12);
 
 impl FileRule {
+    /// What no rule grants.
+    pub const NOTHING: Self = Self {
+        read: 0,
+        write: 0,
+        exec: 0,
+        map: 0,
+        deny: 0,
+        holds: 0,
+    };
+
     /// Decides on `access`, bits of [`Access`]. Every bit asked for must be granted; the rule
     /// named is that of the last one in the order read, write, execute, map.
     #[must_use]

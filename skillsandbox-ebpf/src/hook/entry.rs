@@ -3,12 +3,12 @@
 
 use aya_ebpf::{macros::lsm_cgroup, programs::LsmContext};
 use skillsandbox_common::{
-    header::{Kind, Reason, Verdict},
-    rule::Access,
+    header::{Kind, Verdict},
+    rule::{Access, FileRule},
 };
 
 use crate::{
-    entry::{self, Change, Dentry, NOTHING},
+    entry::{self, Change, Dentry},
     offsets,
     path::{self, Path},
 };
@@ -24,7 +24,7 @@ pub fn path_unlink(ctx: LsmContext) -> i32 {
     // SAFETY: the hook's arguments are what they are taken for.
     let verdict = unsafe {
         entry::decide(Kind::Unlink, folder, name, Change::Removal, &mut {
-            NOTHING
+            FileRule::NOTHING
         })
     };
     super::answer(&ctx, "path_unlink", verdict)
@@ -40,7 +40,7 @@ pub fn path_rename(ctx: LsmContext) -> i32 {
     let flags: u32 = ctx.arg(4);
     // SAFETY: the hook's arguments are what they are taken for.
     let verdict = unsafe {
-        let mut rule = NOTHING;
+        let mut rule = FileRule::NOTHING;
         let old = entry::decide(
             Kind::Rename,
             old_folder,
@@ -80,7 +80,7 @@ pub fn path_link(ctx: LsmContext) -> i32 {
             .cast::<u64>()
             .read_volatile();
         if parent == here {
-            let mut rule = NOTHING;
+            let mut rule = FileRule::NOTHING;
             let old = entry::decide(Kind::Link, folder, old_name, Change::Source, &mut rule);
             if matches!(old, Verdict::Deny) {
                 old
@@ -88,7 +88,8 @@ pub fn path_link(ctx: LsmContext) -> i32 {
                 entry::decide(Kind::LinkTo, folder, new_name, Change::Arrival, &mut rule)
             }
         } else {
-            entry::deny(Kind::LinkTo, folder, new_name, Reason::OtherFolder)
+            let rule = &mut { FileRule::NOTHING };
+            entry::decide(Kind::LinkTo, folder, new_name, Change::Stranger, rule)
         }
     };
     super::answer(&ctx, "path_link", verdict)

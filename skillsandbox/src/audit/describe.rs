@@ -20,7 +20,7 @@ use super::{
     sequence::Sequences,
     text::{HexUnlessUtf8, Text},
 };
-use crate::policy::{Advice, DeniedAddress, DeniedFile, advise_process, advise_socket};
+use crate::policy::{Advice, DeniedAddress, DeniedFile, advise_other};
 
 /// A rule of the policy as a person reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,18 +109,18 @@ impl<'a> Knowledge<'a> {
             Body::Connect(body) => Event::Connect(self.reach(prefix, actor, &body)),
             Body::Sendmsg(body) => Event::Sendmsg(self.reach(prefix, actor, &body)),
             Body::Bind(body) => {
-                let decided = self.decided_on_socket(prefix, Kind::Bind);
+                let decided = self.decided_by_no_rule(prefix, Kind::Bind);
                 Event::Bind(network(decided, actor, &body, None))
             }
             Body::Socket(body) => Event::Socket(SocketAccess {
-                decided: self.decided_on_socket(prefix, Kind::Socket),
+                decided: self.decided_by_no_rule(prefix, Kind::Socket),
                 actor,
                 family: Number::family(body.family),
                 protocol: body.protocol,
                 socket_type: Number::socket_type(body.socket_type),
             }),
             Body::Unix(unix) => Event::Unix(UnixAccess {
-                decided: self.decided_on_socket(prefix, Kind::Unix),
+                decided: self.decided_by_no_rule(prefix, Kind::Unix),
                 actor,
                 path: (!unix.name.is_empty()).then_some(Text(unix.name)),
                 path_bytes: HexUnlessUtf8(unix.name),
@@ -135,7 +135,7 @@ impl<'a> Knowledge<'a> {
             Body::LinkTo(path) => Event::LinkTo(self.file(prefix, actor, path, false)),
             Body::Truncate(path) => Event::Truncate(self.file(prefix, actor, path, false)),
             Body::Ptrace(body) => Event::Ptrace(ProcessAccess {
-                decided: self.decided_on_process(prefix),
+                decided: self.decided_by_no_rule(prefix, Kind::Ptrace),
                 actor,
                 target: body.child,
                 mode: body.status.cast_unsigned(),
@@ -264,18 +264,10 @@ impl<'a> Knowledge<'a> {
         network(decided, actor, body, name)
     }
 
-    fn decided_on_process(&self, prefix: &EventPrefix) -> Decided<'a> {
+    fn decided_by_no_rule(&self, prefix: &EventPrefix, kind: Kind) -> Decided<'a> {
         let mut decided = self.decided(prefix);
         if let Some(reason) = decided.denial() {
-            decided.advise(Some(advise_process(reason)));
-        }
-        decided
-    }
-
-    fn decided_on_socket(&self, prefix: &EventPrefix, kind: Kind) -> Decided<'a> {
-        let mut decided = self.decided(prefix);
-        if let Some(reason) = decided.denial() {
-            decided.advise(Some(advise_socket(kind, reason)));
+            decided.advise(Some(advise_other(kind, reason)));
         }
         decided
     }

@@ -200,10 +200,10 @@ fn egress(denied: &DeniedAddress<'_>) -> String {
     )
 }
 
-/// What would let a socket have an address of its own (`bind`), be made (`socket`), or reach a unix
-/// socket (`unix`).
+/// What would let through what no rule is about: a socket's own address (`bind`), its making
+/// (`socket`), reaching a unix socket (`unix`), looking into a process (`ptrace`).
 #[must_use]
-pub fn advise_socket(kind: Kind, reason: Reason) -> Advice {
+pub fn advise_other(kind: Kind, reason: Reason) -> Advice {
     Advice::remedy(match (kind, reason) {
         (Kind::Bind, Reason::NotGranted) => {
             "bind to port 0, for the kernel to choose one: no permission grants a port of one's own yet"
@@ -214,12 +214,6 @@ pub fn advise_socket(kind: Kind, reason: Reason) -> Advice {
         (Kind::Unix, Reason::NoRule) => "no permission grants unix sockets of the host yet",
         _ => return words(reason),
     })
-}
-
-/// What would let a process look into another.
-#[must_use]
-pub fn advise_process(reason: Reason) -> Advice {
-    words(reason)
 }
 
 /// What helps where rules do not.

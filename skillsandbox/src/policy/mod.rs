@@ -8,9 +8,7 @@ mod network;
 mod rules;
 
 pub use compile::{CompileError, FileEntry, NameEntry, NetworkEntry, Tables};
-pub use explain::{
-    Advice, DeniedAddress, DeniedFile, advise_address, advise_process, advise_socket,
-};
+pub use explain::{Advice, DeniedAddress, DeniedFile, advise_address, advise_other};
 pub use network::{Network, NetworkError};
 pub use rules::{Grant, Rule, RuleSet, Subject};
 

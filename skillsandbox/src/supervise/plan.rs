@@ -13,7 +13,7 @@ use crate::{
     isolate::{
         environment::{Environment, HOME},
         launch::{Grant as PathGrant, Runtime as LaunchRuntime, SKILL},
-        mounts::{DEVICES, LIBRARIES, RUNTIME, RUNTIME_ETC},
+        mounts::{DEVICES, RUNTIME, RUNTIME_ETC},
         paths,
         program::{Program, View},
     },
@@ -149,6 +149,19 @@ fn command_of(request: &Request) -> (OsString, Option<usize>, Vec<OsString>) {
 fn line_of<T>(spanned: &Spanned<T>) -> Option<usize> {
     (spanned.line > 0).then_some(spanned.line as usize)
 }
+
+/// Where libraries are in the system's folders: what is mapped as code without being executed.
+const LIBRARIES: [&str; 9] = [
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libx32",
+    "/usr/local/lib",
+];
 
 /// What is written down so far.
 #[derive(Default)]

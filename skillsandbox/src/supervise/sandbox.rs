@@ -46,9 +46,8 @@ impl Tier {
     /// The kernel tier takes a proof of every program that makes it: attached is not enough.
     fn of(attached: &Attached) -> Self {
         // In the order of importance to a reader, which is the reverse of that of attaching.
-        let refused = attached.refused().iter().rev();
-        if let Some((program, reason)) = refused.into_iter().find(|(program, _)| program.makes_tier)
-        {
+        let mut refused = attached.refused().iter().rev();
+        if let Some((program, reason)) = refused.find(|(program, _)| program.makes_tier) {
             return Self::Fallback(format!("{}: {reason}", program.name));
         }
         let unproved = attached

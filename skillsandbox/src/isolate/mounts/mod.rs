@@ -14,7 +14,7 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use rustix::thread::UnshareFlags;
 
 use plan::{DEVICE_LINKS, Planned, Source};
-pub use plan::{DEVICES, LIBRARIES, RUNTIME, RUNTIME_ETC};
+pub use plan::{DEVICES, RUNTIME, RUNTIME_ETC};
 use root::{Root, copy_tree, new_filesystem};
 
 use super::error::{IsolateError, Result, Step};

@@ -15,19 +15,6 @@ pub const RUNTIME: [&str; 7] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
 ];
 
-/// Where the libraries are among them: what is mapped as code without being executed.
-pub const LIBRARIES: [&str; 9] = [
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/usr/lib",
-    "/usr/lib32",
-    "/usr/lib64",
-    "/usr/libx32",
-    "/usr/local/lib",
-];
-
 /// What programs need of the host's `/etc`: certificates, the loader's cache, names of services, how
 /// names of hosts are looked up.
 pub const RUNTIME_ETC: [&str; 17] = [
