@@ -184,5 +184,7 @@ codes! {
         OtherFolder = 17 "other_folder",
         /// The process is outside the sandbox.
         OutsideProcess = 18 "outside_process",
+        /// Others execute or obey what has this name, and no rule names it.
+        Persistence = 19 "persistence",
     }
 }

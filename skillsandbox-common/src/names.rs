@@ -78,10 +78,8 @@ pub const MAP_CONFIG: &str = "CONFIG";
 pub const MAP_COUNTERS: &str = "COUNTERS";
 /// Slot → the mount namespace and root in which its paths mean what its rules say.
 pub const MAP_HOMES: &str = "HOMES";
-/// Slot → path prefix → [`FileRule`](crate::rule::FileRule).
+/// Slot → path prefix, or names in any folder → [`FileRule`](crate::rule::FileRule).
 pub const MAP_FILE_RULES: &str = "FILE_RULES";
-/// Slot and last path component → [`FileRule`](crate::rule::FileRule).
-pub const MAP_NAME_RULES: &str = "NAME_RULES";
 /// Slot → address prefix → [`NetworkRule`](crate::rule::NetworkRule).
 pub const MAP_NETWORK_RULES: &str = "NETWORK_RULES";
 /// Slot → ring of allowed accesses and process events.
@@ -101,7 +99,6 @@ pub const MAPS: &[&str] = &[
     MAP_COUNTERS,
     MAP_HOMES,
     MAP_FILE_RULES,
-    MAP_NAME_RULES,
     MAP_NETWORK_RULES,
     MAP_EVENTS,
     MAP_DENIALS,

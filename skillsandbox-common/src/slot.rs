@@ -9,7 +9,7 @@ pub const SLOTS: u32 = 1024 + 1;
 /// [`SlotConfig::state`] of a slot whose rules are complete.
 pub const STATE_ENFORCING: u32 = 1;
 
-/// [`SlotConfig::flags`]: rules on the last component of a path exist.
+/// [`SlotConfig::flags`]: rules that deny a name in any folder exist.
 pub const FLAG_NAMES: u32 = 1;
 /// [`SlotConfig::flags`]: an access that cannot be recorded is denied.
 pub const FLAG_OVERFLOW_DENY: u32 = 2;

@@ -5,11 +5,10 @@ use skillsandbox_common::{
     PATH_MAX,
     header::{Kind, Reason, Verdict},
     rule::{Access, Decision, FileRule},
-    slot::FLAG_NAMES,
 };
 
 use crate::{
-    home, offsets,
+    home, names, offsets,
     path::{self, Path},
     scratch::{self, Scratch},
     slot,
@@ -71,24 +70,24 @@ pub unsafe fn decide(
                 (Decision::deny(Reason::OtherFolder, 0), length - 1)
             }
             Ok(length) => {
-                let denied = if slot_flags & FLAG_NAMES != 0 {
-                    path::look_up_name(scratch, slot, entry)
-                } else {
-                    0
-                };
                 let found = path::look_up(&raw mut (*scratch).event, slot, length);
-                let decision = match (denied, found) {
-                    (1.., _) => Decision::deny(Reason::DenyRule, denied),
-                    (0, None) => Decision::deny(Reason::NoRule, 0),
-                    (0, Some(found)) => {
-                        let decision = match change {
-                            Change::Removal => found.decide_removal(),
-                            Change::Source => found.decide(Access::WRITE),
-                            Change::Arrival | Change::Stranger => found.decide_arrival(rule),
-                        };
-                        *rule = *found;
+                let names = names::on(scratch, slot, slot_flags, found, Access::WRITE, length);
+                let decision = if names::denied(names) != 0 {
+                    Decision::deny(Reason::DenyRule, names::denied(names))
+                } else if let Some(found) = found {
+                    let decision = match change {
+                        Change::Removal => found.decide_removal(),
+                        Change::Source => found.decide(Access::WRITE),
+                        Change::Arrival | Change::Stranger => found.decide_arrival(rule),
+                    };
+                    *rule = *found;
+                    if names != 0 && matches!(decision.verdict, Verdict::Allow) {
+                        Decision::deny(Reason::Persistence, names::persistent(names))
+                    } else {
                         decision
                     }
+                } else {
+                    Decision::deny(Reason::NoRule, 0)
                 };
                 (decision, length - 1)
             }

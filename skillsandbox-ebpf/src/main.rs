@@ -17,6 +17,7 @@ mod entry;
 mod home;
 mod hook;
 mod maps;
+mod names;
 mod offsets;
 mod path;
 mod scratch;

@@ -14,29 +14,18 @@ use skillsandbox_common::{
 
 use crate::scratch::{SPARES, Scratch};
 
-/// Slot and last component of a path, padded with NUL.
-#[repr(C)]
-pub struct NameKey {
-    /// Slot.
-    pub slot: u32,
-    /// Name.
-    pub name: [u8; PATH_KEY_LEN],
-}
-
 /// Entries of one sandbox's path rules: two for each path of a manifest.
 pub const FILE_RULES_MAX: usize = 16_384;
 /// Entries of one sandbox's address rules.
 pub const NETWORK_RULES_MAX: usize = 65_536;
-/// Rules on last components, over all sandboxes.
-const NAME_RULES_MAX: usize = 16_384;
 /// Size of an inner ring in the object; the rings of a sandbox have their own.
 const RING_BYTES: usize = 4096;
 
 /// Values of inner maps are declared as integers: Linux 6.1 takes a map made without BTF for
 /// unlike a template whose value is a structure (`timer_off` in `bpf_map_meta_equal`).
-type FileRules = LpmTrie<[u8; PATH_KEY_LEN], [u32; 3], FILE_RULES_MAX>;
+type FileRules = LpmTrie<[u8; PATH_KEY_LEN], [u32; 4], FILE_RULES_MAX>;
 type NetworkRules = LpmTrie<[u8; ADDRESS_KEY_LEN], [u64; PORT_RANGES_MAX], NETWORK_RULES_MAX>;
-const _: () = assert!(size_of::<FileRule>() == size_of::<[u32; 3]>());
+const _: () = assert!(size_of::<FileRule>() == size_of::<[u32; 4]>());
 const _: () = assert!(size_of::<NetworkRule>() == size_of::<[u64; PORT_RANGES_MAX]>());
 type Ring = RingBuf<u8, RING_BYTES>;
 
@@ -49,9 +38,6 @@ pub static COUNTERS: Array<SlotCounters, { SLOTS as usize }> = Array::new();
 pub static HOMES: Array<u64, { SLOTS as usize }> = Array::new();
 #[btf_map]
 pub static FILE_RULES: ArrayOfMaps<FileRules, { SLOTS as usize }> = ArrayOfMaps::new();
-#[btf_map]
-pub static NAME_RULES: HashMap<NameKey, FileRule, NAME_RULES_MAX, { BPF_F_NO_PREALLOC as usize }> =
-    HashMap::new();
 #[btf_map]
 pub static NETWORK_RULES: ArrayOfMaps<NetworkRules, { SLOTS as usize }> = ArrayOfMaps::new();
 #[btf_map]

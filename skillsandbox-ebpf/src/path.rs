@@ -4,20 +4,19 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::{
     bpf_probe_read_kernel,
-    generated::{bpf_d_path, bpf_map_lookup_elem, bpf_probe_read_kernel_str},
+    generated::{bpf_d_path, bpf_map_lookup_elem},
 };
 use skillsandbox_common::{
     PATH_MAX,
     event::{PathBody, PathSource},
     header::{EventPrefix, Kind, Reason, Verdict},
     rule::{Access, Decision, FileRule, PATH_KEY_LEN},
-    slot::FLAG_NAMES,
 };
 
 use crate::{
     actor, emit, home,
-    maps::{FILE_RULES, NAME_RULES, pointer},
-    offsets,
+    maps::{FILE_RULES, pointer},
+    names, offsets,
     scratch::{self, PathEvent, Scratch},
     slot,
 };
@@ -295,15 +294,17 @@ unsafe fn named(
         if !hashed && parent != dentry && open_flags & O_TMPFILE == 0 {
             return Decision::deny(Reason::PathDeleted, 0);
         }
-        if slot_flags & FLAG_NAMES != 0 {
-            let rule = look_up_name(scratch, slot, dentry);
-            if rule != 0 {
-                return Decision::deny(Reason::DenyRule, rule);
-            }
+        let found = look_up(&raw mut (*scratch).event, slot, length);
+        let names = names::on(scratch, slot, slot_flags, found, access, length);
+        if names::denied(names) != 0 {
+            return Decision::deny(Reason::DenyRule, names::denied(names));
         }
-        match look_up(&raw mut (*scratch).event, slot, length) {
+        match found {
             Some(rule) => {
                 let decision = rule.decide(access);
+                if names != 0 && matches!(decision.verdict, Verdict::Allow) {
+                    return Decision::deny(Reason::Persistence, names::persistent(names));
+                }
                 if open_flags & FMODE_EXEC != 0
                     && (*scratch).interpreter_next != 0
                     && matches!(decision.verdict, Verdict::Deny)
@@ -341,37 +342,5 @@ pub unsafe fn look_up<'a>(event: *mut PathEvent, slot: u32, length: u64) -> Opti
         bpf_map_lookup_elem(rules, key.cast())
             .cast::<FileRule>()
             .as_ref()
-    }
-}
-
-/// Number of the rule on the last component of a path, or 0: not an `Option`, whose absent value
-/// LLVM moves unwritten ("R1 !read_ok"). Read from the dentry, whose name is at most 255
-/// bytes (`NAME_MAX`).
-#[inline(always)]
-pub unsafe fn look_up_name(scratch: *mut Scratch, slot: u32, dentry: *const u8) -> u16 {
-    // SAFETY: `dentry` is trusted; its name is read through a helper that checks the address.
-    unsafe {
-        let key = &raw mut (*scratch).name;
-        let words = (&raw mut (*key).name).cast::<u64>();
-        for index in 0..PATH_KEY_LEN / 8 {
-            words.add(index).write_unaligned(0);
-        }
-        (*key).slot = slot;
-        let name = dentry
-            .add(offsets::dentry_d_name_name())
-            .cast::<*const u8>()
-            .read_volatile();
-        if bpf_probe_read_kernel_str(
-            (&raw mut (*key).name).cast(),
-            PATH_KEY_LEN as u32,
-            name.cast(),
-        ) <= 0
-        {
-            // A name that cannot be read must not escape a rule that denies names.
-            return u16::MAX;
-        }
-        let rule =
-            bpf_map_lookup_elem(pointer(&NAME_RULES), key.cast_const().cast()).cast::<FileRule>();
-        if rule.is_null() { 0 } else { (*rule).deny }
     }
 }

@@ -9,17 +9,19 @@ use aya_ebpf::{
     bindings::BPF_LOCAL_STORAGE_GET_F_CREATE,
     helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
 };
-use skillsandbox_common::{PATH_MAX, event::PathBody, header::EventPrefix};
+use skillsandbox_common::{PATH_MAX, event::PathBody, header::EventPrefix, rule::PATH_KEY_LEN};
 
-use crate::maps::{NameKey, SCRATCH, SPARE};
+use crate::maps::{SCRATCH, SPARE};
 
-/// An event about a path in the making, and the key of a name rule.
+/// An event about a path in the making.
 #[repr(C)]
 pub struct Scratch {
     /// The event, emitted from here to the end of the path.
     pub event: PathEvent,
-    /// Key for `NAME_RULES`.
-    pub name: NameKey,
+    /// Where a key that starts inside the path may end: see `names::find`.
+    margin: [u8; PATH_KEY_LEN],
+    /// What the names in the path say: see `names::find`.
+    pub found: u64,
     /// Not zero while an `execve` that was allowed may open an interpreter: the next file that
     /// the kernel opens for execution is the loader (`PT_INTERP`) or the interpreter of a script,
     /// not a program that the task asked for.

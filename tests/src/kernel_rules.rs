@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use skillsandbox::policy::{Grant, Network, RuleSet, Subject};
-use skillsandbox_common::rule::{Protocols, RULE_PATH_MAX};
+use skillsandbox_common::rule::{Access as Bits, Protocols, RULE_PATH_MAX};
 
 use crate::kernel_access::{Access, ICMP, TCP, UDP};
 use crate::kernel_rng::Rng;
@@ -65,13 +65,30 @@ pub fn files(rng: &mut Rng, world: &World, set: &mut RuleSet) {
                 2 => {
                     // Of any file: names are longest where paths are too long for a rule.
                     let file: &Vec<u8> = rng.pick(&world.files);
-                    let name = last(file).to_vec();
-                    Subject::Name(if rng.one_in(3) { near(rng, name) } else { name })
+                    let name = last_components(rng, file);
+                    let mut name = if rng.one_in(3) { near(rng, name) } else { name };
+                    name.truncate(RULE_PATH_MAX - 1);
+                    if rng.one_in(2) {
+                        Subject::Name(name)
+                    } else {
+                        let below = rng.one_in(2);
+                        Subject::Persistent { name, below }
+                    }
                 }
                 _ => Subject::Path(path, grant),
             },
         );
     }
+}
+
+/// One or two components of a path, most often the last: as many as a rule can name.
+fn last_components(rng: &mut Rng, path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').skip(1).collect();
+    if rng.one_in(3) && parts.len() > 2 {
+        parts.pop();
+    }
+    let kept = 1 + rng.below(2).min(parts.len() - 1);
+    parts[parts.len() - kept..].join(&b'/')
 }
 
 /// The last component of a path.
@@ -87,6 +104,9 @@ fn push(set: &mut RuleSet, subject: Subject) {
         Subject::Exact(path, grant) => format!("exact {} {grant:?}", path.escape_ascii()),
         Subject::Nameless(path, grant) => format!("nameless {} {grant:?}", path.escape_ascii()),
         Subject::Name(name) => format!("name {}", name.escape_ascii()),
+        Subject::Persistent { name, below } => {
+            format!("persistent {} {below}", name.escape_ascii())
+        }
         Subject::Address { .. } => format!("{subject:?}"),
     };
     set.push(subject, text, None);
@@ -96,7 +116,8 @@ fn grant(rng: &mut Rng) -> Grant {
     if rng.one_in(4) {
         Grant::Deny
     } else {
-        Grant::Allow(1 + rng.short() % 7)
+        let persist = if rng.one_in(3) { Bits::PERSIST } else { 0 };
+        Grant::Allow((1 + rng.short() % 7) | persist)
     }
 }
 
@@ -140,7 +161,7 @@ pub fn opens(rng: &mut Rng, world: &World, set: &RuleSet, count: usize) -> Vec<A
         .rules()
         .iter()
         .filter_map(|rule| match &rule.subject {
-            Subject::Name(name) => Some(name.as_slice()),
+            Subject::Name(name) | Subject::Persistent { name, .. } => Some(last(name)),
             _ => None,
         })
         .collect();

@@ -63,6 +63,12 @@ impl Manifest {
         self.path("filesystem/deny", path)
     }
 
+    /// Lets a name that others obey be written.
+    #[must_use]
+    pub fn persist(self, name: &str) -> Self {
+        self.path("filesystem/persist", name)
+    }
+
     /// Grants executing.
     #[must_use]
     pub fn exec(self, path: impl AsRef<Path>) -> Self {

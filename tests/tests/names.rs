@@ -75,15 +75,52 @@ mod kernel_tier {
         let inside = scene.file("tree/x/key/inside");
         let granting = Manifest::default().read(&tree);
         let denying = granting.clone().deny(Path::new("**/key"));
-        let attempts = attempts!(["read", key], ["read", below], ["list", folder]);
+        let attempts = attempts!(
+            ["read", key],
+            ["read", below],
+            ["list", folder],
+            ["read", inside]
+        );
         let ran = ebpf_alone_denies(&scene, &attempts, &denying, &granting);
         let told = |path: &Path| format!("filesystem.deny **/key: {}", path.display());
-        ran.denied("open", &[told(&key), told(&below), told(&folder)]);
+        let denied = [&key, &below, &folder, &inside].map(|path| told(path));
+        ran.denied("open", &denied);
 
-        // What the rule does not say: other names, and what lies in a folder of that name.
-        let others = attempts!(["read", long], ["read", inside]);
+        let others = attempts!(["read", long]);
         let ran = Run::probe(&scene, &denying, &others).by_ebpf_alone().end();
         ran.endings(&others).all_ok("other names");
+    }
+
+    #[test]
+    fn a_name_that_others_obey_is_written_where_the_manifest_names_it_only() {
+        let scene = Scene::new("persist");
+        let tree = scene.folder("tree");
+        scene.folder("tree/deep/.git/hooks");
+        let hook = tree.join("deep/.git/hooks/pre-commit");
+        let object = scene.file("tree/deep/.git/objects");
+        let similar = scene.file("tree/.gitx");
+        let unnamed = Manifest::default().both(&tree);
+        let named = unnamed.clone().persist(".git");
+        let attempts = attempts!(["write", hook], ["write", tree.join(".git")]);
+        let ran = ebpf_alone_denies(&scene, &attempts, &unnamed, &named);
+        let told =
+            |name: &str, path: &Path| format!("built-in no write to **/{name}: {}", path.display());
+        let denied = [told(".git/hooks", &hook), told(".git", &tree.join(".git"))];
+        ran.denied("open", &denied);
+
+        // Others obey nothing of these names.
+        let others = attempts!(["write", object], ["write", similar]);
+        let ran = Run::probe(&scene, &unnamed, &others).by_ebpf_alone().end();
+        ran.endings(&others).all_ok("other names");
+
+        let path_named = Manifest::default()
+            .both(&tree)
+            .write(tree.join("deep/.git/hooks"));
+        let hooks = attempts!(["write", hook]);
+        let ran = Run::probe(&scene, &path_named, &hooks)
+            .by_ebpf_alone()
+            .end();
+        ran.endings(&hooks).all_ok("named by its path");
     }
 
     #[test]

@@ -24,11 +24,18 @@ impl Access {
     pub const EXEC: u16 = 4;
     /// Map it into memory as code.
     pub const MAP: u16 = 8;
-    /// Every access that can be granted.
+    /// Write where programs look for what they execute or obey (`.git/hooks`, `.envrc`). Granted, never asked for: a
+    /// write takes it where the path has such a name.
+    pub const PERSIST: u16 = 16;
+    /// Every access that can be asked for.
     pub const ALL: u16 = Self::READ | Self::WRITE | Self::EXEC | Self::MAP;
 }
 
+/// First byte of a key that is not a path's but that of the last components of one, in any folder.
+pub const ANYWHERE: u8 = 0;
+
 /// Value of a path prefix: what is granted below it, wider prefixes included, and by which rule.
+/// After [`ANYWHERE`]: what is denied there, wherever it lies; only `deny` and `persist` count.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
@@ -47,9 +54,14 @@ pub struct FileRule {
     /// Rule that denies something inside this very folder, or 0: under another name of the folder
     /// it would deny nothing.
     pub holds: u16,
+    /// Rule that grants [`Access::PERSIST`], or 0; after [`ANYWHERE`], the rule that makes it
+    /// needed.
+    pub persist: u16,
+    /// Zero.
+    pub reserved: u16,
 }
 
-const _: () = assert!(size_of::<FileRule>() == 12);
+const _: () = assert!(size_of::<FileRule>() == 16);
 
 impl FileRule {
     /// What no rule grants.
@@ -60,7 +72,16 @@ impl FileRule {
         map: 0,
         deny: 0,
         holds: 0,
+        persist: 0,
+        reserved: 0,
     };
+
+    /// Whether the names in a path can refuse an `access` that this rule allows.
+    #[must_use]
+    #[inline(always)]
+    pub const fn asks_names(&self, access: u16) -> bool {
+        access & Access::WRITE != 0 && self.write != 0 && self.persist == 0
+    }
 
     /// Decides on `access`, bits of [`Access`]. Every bit asked for must be granted; the rule
     /// named is that of the last one in the order read, write, execute, map.
@@ -119,11 +140,17 @@ impl FileRule {
     #[inline(always)]
     pub const fn decide_arrival(&self, from: &Self) -> Decision {
         let decision = self.decide_removal();
-        if matches!(decision.verdict, Verdict::Allow)
-            && (self.read != 0 && from.read == 0
-                || from.write == 0
-                || self.exec != 0 && from.exec == 0
-                || self.map != 0 && from.map == 0)
+        if matches!(decision.verdict, Verdict::Deny) {
+            return decision;
+        }
+        // A folder may bring such names with it.
+        if from.persist != 0 && self.persist == 0 {
+            return Decision::deny(Reason::Persistence, 0);
+        }
+        if self.read != 0 && from.read == 0
+            || from.write == 0
+            || self.exec != 0 && from.exec == 0
+            || self.map != 0 && from.map == 0
         {
             return Decision::deny(Reason::MoreGranted, 0);
         }
@@ -138,10 +165,7 @@ mod tests {
     const WRITABLE: FileRule = FileRule {
         read: 1,
         write: 2,
-        exec: 0,
-        map: 0,
-        deny: 0,
-        holds: 0,
+        ..FileRule::NOTHING
     };
 
     #[test]
@@ -206,5 +230,29 @@ mod tests {
         assert_eq!(mappable.decide_arrival(&WRITABLE), expected);
         assert_eq!(WRITABLE.decide_arrival(&not_read), expected);
         assert_eq!(WRITABLE.decide_arrival(&not_written), expected);
+    }
+
+    #[test]
+    fn nothing_comes_from_where_names_that_others_obey_are_written_to_where_they_are_not() {
+        let persist = FileRule {
+            persist: 4,
+            ..WRITABLE
+        };
+        let expected = Decision::deny(Reason::Persistence, 0);
+        assert_eq!(WRITABLE.decide_arrival(&persist), expected);
+        assert_eq!(persist.decide_arrival(&WRITABLE), Decision::allow(2));
+        assert_eq!(persist.decide_arrival(&persist), Decision::allow(2));
+    }
+
+    #[test]
+    fn only_a_write_that_no_rule_lets_persist_asks_for_names() {
+        let persist = FileRule {
+            persist: 4,
+            ..WRITABLE
+        };
+        assert!(WRITABLE.asks_names(Access::WRITE | Access::READ));
+        assert!(!WRITABLE.asks_names(Access::READ));
+        assert!(!persist.asks_names(Access::WRITE));
+        assert!(!FileRule::NOTHING.asks_names(Access::WRITE));
     }
 }

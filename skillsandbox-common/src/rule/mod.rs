@@ -4,7 +4,7 @@ mod file;
 mod network;
 mod socket;
 
-pub use file::{Access, FileRule, PATH_KEY_LEN, RULE_PATH_MAX};
+pub use file::{ANYWHERE, Access, FileRule, PATH_KEY_LEN, RULE_PATH_MAX};
 pub use network::{ADDRESS_KEY_LEN, NetworkRule, PORT_RANGES_MAX, PortRange, Protocols};
 pub use socket::{decide_bind, decide_socket};
 

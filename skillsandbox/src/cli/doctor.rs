@@ -55,6 +55,7 @@ const PERMISSIONS: &[(&str, &[&str])] = &[
     ),
     ("other kinds of sockets", &["ebpf socket_create", "seccomp"]),
     ("files: open", &["ebpf file_open", "mounts", "landlock"]),
+    ("files: names that others obey", &["ebpf file_open"]),
     ("files: unlink", &["ebpf path_unlink", "mounts", "landlock"]),
     ("files: rename", &["ebpf path_rename", "mounts", "landlock"]),
     ("files: link", &["ebpf path_link", "mounts", "landlock"]),

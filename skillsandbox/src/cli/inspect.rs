@@ -179,6 +179,14 @@ fn describe_files(permissions: &Permissions, output: &mut impl Write) -> io::Res
         "May write",
         &filesystem.write,
     )?;
+    if !filesystem.persist.is_empty() {
+        list(
+            output,
+            "",
+            "May write these there although others obey them",
+            &filesystem.persist,
+        )?;
+    }
     if !filesystem.deny.is_empty() {
         list(
             output,
@@ -296,11 +304,12 @@ An access that cannot be recorded is decided as ever, and counted as lost
             "  /run/service.sock [15]",
             "  /data/in [17]",
             "  /data/out [18]",
-            "  /data/in/private [20]",
-            "  **/.env [21]",
-            "  /usr/bin/curl [24]",
-            "  LANG [26]",
-            "Gets TZ=UTC [28]",
+            "  .git [19]",
+            "  /data/in/private [21]",
+            "  **/.env [22]",
+            "  /usr/bin/curl [25]",
+            "  LANG [27]",
+            "Gets TZ=UTC [29]",
             "May read none of the system's programs and libraries",
             "Everything else is ALLOWED, and recorded",
             "An access that cannot be recorded is denied",

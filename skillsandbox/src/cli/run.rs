@@ -194,9 +194,8 @@ fn show(plan: &Plan, tables: &Tables) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "tables       {} path prefixes, {} names, {} address prefixes",
+        "tables       {} path prefixes, {} address prefixes",
         tables.files.len(),
-        tables.names.len(),
         tables.networks.len()
     )?;
     writeln!(out, "rules")?;

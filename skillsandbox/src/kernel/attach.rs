@@ -45,7 +45,7 @@ pub struct Attached {
     cgroup_id: u64,
     links: PathBuf,
     maps: Maps,
-    has_names: bool,
+    denies_names: bool,
     skips: Skips,
     proofs: Vec<(&'static Program, Proof)>,
     refused: Vec<(&'static Program, String)>,
@@ -75,7 +75,7 @@ impl Objects {
             cgroup_id: target.cgroup_id,
             links,
             maps,
-            has_names: !tables.names.is_empty(),
+            denies_names: tables.denies_names,
             skips: Skips::since_now(self)?,
             proofs: Vec::new(),
             refused: Vec::new(),
@@ -240,13 +240,13 @@ impl Attached {
     /// [`SlotConfig`](skillsandbox_common::slot::SlotConfig).
     pub fn arm(&mut self, flags: u32) -> Result<(), KernelError> {
         self.maps
-            .enforce(self.slot, self.cgroup_id, flags, self.has_names)
+            .enforce(self.slot, self.cgroup_id, flags, self.denies_names)
     }
 
     /// Puts other rules in force, with these flags. Meanwhile everything is denied.
     pub fn rearm(&mut self, tables: &Tables, flags: u32) -> Result<(), KernelError> {
         self.maps.refill(self.slot, tables)?;
-        self.has_names = !tables.names.is_empty();
+        self.denies_names = tables.denies_names;
         self.arm(flags)
     }
 

@@ -3,7 +3,7 @@
 use zerocopy::{Immutable, IntoBytes};
 
 use super::{KernelError, Objects, Rings};
-use crate::policy::{FileEntry, NameEntry, NetworkEntry, Tables};
+use crate::policy::{FileEntry, NetworkEntry, Tables};
 use aya::maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, RingBuf, lpm_trie::Key,
 };
@@ -11,7 +11,7 @@ use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use skillsandbox_common::{
     names::{
         MAP_CGROUP_SLOT, MAP_CONFIG, MAP_COUNTERS, MAP_DENIALS, MAP_EVENTS, MAP_FILE_RULES,
-        MAP_HOMES, MAP_NAME_RULES, MAP_NETWORK_RULES, MAP_TRACED,
+        MAP_HOMES, MAP_NETWORK_RULES, MAP_TRACED,
     },
     rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN},
     slot::{FLAG_NAMES, STATE_ENFORCING, SlotConfig, SlotCounters},
@@ -26,7 +26,6 @@ type Config = [u8; size_of::<SlotConfig>()];
 type Counters = [u8; size_of::<SlotCounters>()];
 type FileValue = [u8; size_of::<FileRule>()];
 type NetworkValue = [u8; size_of::<NetworkRule>()];
-type NameKey = [u8; 4 + PATH_KEY_LEN];
 type FileTrie = LpmTrie<MapData, [u8; PATH_KEY_LEN], FileValue>;
 type NetworkTrie = LpmTrie<MapData, [u8; ADDRESS_KEY_LEN], NetworkValue>;
 
@@ -36,7 +35,6 @@ pub(super) struct Maps {
     counters: Array<MapData, Counters>,
     homes: Array<MapData, u64>,
     files: ArrayOfMaps<MapData, FileTrie>,
-    names: HashMap<MapData, NameKey, FileValue>,
     networks: ArrayOfMaps<MapData, NetworkTrie>,
     events: ArrayOfMaps<MapData, RingBuf<MapData>>,
     denials: ArrayOfMaps<MapData, RingBuf<MapData>>,
@@ -66,7 +64,6 @@ impl Maps {
             counters: open!(objects, MAP_COUNTERS, Array),
             homes: open!(objects, MAP_HOMES, Array),
             files: open!(objects, MAP_FILE_RULES, ArrayOfMaps),
-            names: open!(objects, MAP_NAME_RULES, HashMap),
             networks: open!(objects, MAP_NETWORK_RULES, ArrayOfMaps),
             events: open!(objects, MAP_EVENTS, ArrayOfMaps),
             denials: open!(objects, MAP_DENIALS, ArrayOfMaps),
@@ -100,7 +97,7 @@ impl Maps {
 
     /// Makes a slot as if it had never been used: nothing in it allows, nothing records.
     pub(super) fn clear(&mut self, slot: u32) -> Result<(), KernelError> {
-        self.disarm(slot)?;
+        self.set_config(slot, SlotConfig::default())?;
         let traced: Vec<u64> = self
             .traced
             .iter()
@@ -120,25 +117,8 @@ impl Maps {
 
     /// Gives a slot other rules. Until [`enforce`](Self::enforce), nothing in it allows.
     pub(super) fn refill(&mut self, slot: u32, tables: &Tables) -> Result<(), KernelError> {
-        self.disarm(slot)?;
-        self.fill(slot, tables)
-    }
-
-    /// Lets nothing in a slot allow, and forgets its names, which share a map with all others.
-    fn disarm(&mut self, slot: u32) -> Result<(), KernelError> {
         self.set_config(slot, SlotConfig::default())?;
-        let stale: Vec<NameKey> = self
-            .names
-            .keys()
-            .filter_map(Result::ok)
-            .filter(|key| key.starts_with(&slot.to_ne_bytes()))
-            .collect();
-        for key in stale {
-            self.names
-                .remove(&key)
-                .map_err(KernelError::map("clean", MAP_NAME_RULES))?;
-        }
-        Ok(())
+        self.fill(slot, tables)
     }
 
     /// Writes the rules of a slot into maps of its own.
@@ -151,15 +131,6 @@ impl Maps {
         self.networks
             .set(slot, &networks, 0)
             .map_err(KernelError::map("set", MAP_NETWORK_RULES))?;
-        for NameEntry { name, rule } in &tables.names {
-            self.names
-                .insert(
-                    name_key(slot, name),
-                    array_of::<{ size_of::<FileRule>() }>(rule),
-                    0,
-                )
-                .map_err(KernelError::map("fill", MAP_NAME_RULES))?;
-        }
         Ok(())
     }
 
@@ -183,9 +154,13 @@ impl Maps {
         slot: u32,
         cgroup_id: u64,
         flags: u32,
-        has_names: bool,
+        denies_names: bool,
     ) -> Result<(), KernelError> {
-        let flags = if has_names { flags | FLAG_NAMES } else { flags };
+        let flags = if denies_names {
+            flags | FLAG_NAMES
+        } else {
+            flags
+        };
         self.set_config(
             slot,
             SlotConfig {
@@ -264,12 +239,4 @@ fn array_of<const N: usize>(value: &(impl IntoBytes + Immutable)) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(value.as_bytes());
     array
-}
-
-fn name_key(slot: u32, name: &[u8]) -> NameKey {
-    let mut key = [0; size_of::<NameKey>()];
-    for (place, byte) in key.iter_mut().zip(slot.to_ne_bytes().iter().chain(name)) {
-        *place = *byte;
-    }
-    key
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::cidr::Cidr;
 use super::domain::DomainPattern;
 use super::path::{AbsolutePath, DenyPattern};
+use super::persistence::PersistentName;
 use super::port::PortRange;
 use super::spanned::Spanned;
 use super::variable::VariableName;
@@ -124,6 +125,8 @@ pub struct Filesystem {
     pub read: Vec<Spanned<AbsolutePath>>,
     /// What it may write. Never `/`.
     pub write: Vec<Spanned<AbsolutePath>>,
+    /// Names that others execute or obey, which it may write in these folders all the same.
+    pub persist: Vec<Spanned<PersistentName>>,
     /// What it may not touch, whatever else is granted. Never `/`.
     pub deny: Vec<Spanned<DenyPattern>>,
     /// Which of the host's own files it may read.

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use skillsandbox_common::rule::{
-    Access, FileRule, NetworkRule, PATH_KEY_LEN, PORT_RANGES_MAX, PortRange, RULE_PATH_MAX,
+    ANYWHERE, Access, FileRule, NetworkRule, PATH_KEY_LEN, PORT_RANGES_MAX, PortRange,
+    RULE_PATH_MAX,
 };
 
 use super::{Grant, Network, RuleSet, Subject};
@@ -18,15 +19,6 @@ pub struct FileEntry {
     /// Bytes that a path must start with, its terminating NUL included where that is meant.
     pub prefix: Vec<u8>,
     /// What is granted there.
-    pub rule: FileRule,
-}
-
-/// Entry of the table of last components.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NameEntry {
-    /// The component, at most 255 bytes.
-    pub name: Vec<u8>,
-    /// What is denied there.
     pub rule: FileRule,
 }
 
@@ -42,10 +34,10 @@ pub struct NetworkEntry {
 /// The tables of one sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
-    /// By path prefix.
+    /// By path prefix, or by names in any folder.
     pub files: Vec<FileEntry>,
-    /// By last component.
-    pub names: Vec<NameEntry>,
+    /// Whether some of these deny a name in any folder.
+    pub denies_names: bool,
     /// By address prefix.
     pub networks: Vec<NetworkEntry>,
 }
@@ -92,7 +84,10 @@ impl RuleSet {
         }
         Ok(Tables {
             files: self.compile_files()?,
-            names: self.compile_names()?,
+            denies_names: self
+                .rules()
+                .iter()
+                .any(|rule| matches!(rule.subject, Subject::Name(_))),
             networks: self.compile_networks()?,
         })
     }
@@ -104,8 +99,10 @@ impl RuleSet {
             let (path, grant) = match &rule.subject {
                 Subject::Path(path, grant)
                 | Subject::Exact(path, grant)
-                | Subject::Nameless(path, grant) => (path, *grant),
-                Subject::Name(_) | Subject::Address { .. } => continue,
+                | Subject::Nameless(path, grant) => (path.clone(), *grant),
+                Subject::Name(name) => (anywhere(name), Grant::Deny),
+                Subject::Persistent { name, .. } => (anywhere(name), Grant::Allow(Access::PERSIST)),
+                Subject::Address { .. } => continue,
             };
             if path.len() > RULE_PATH_MAX {
                 return Err(CompileError::TooLong {
@@ -114,15 +111,15 @@ impl RuleSet {
             }
             let with = |end: u8| path.iter().copied().chain([end]).collect::<Vec<u8>>();
             let prefixes = match &rule.subject {
-                Subject::Path(..) => vec![with(0), with(b'/')],
-                Subject::Exact(..) => vec![with(0)],
-                _ => vec![path.clone()],
+                Subject::Exact(..) | Subject::Persistent { below: false, .. } => vec![with(0)],
+                Subject::Nameless(..) => vec![path.clone()],
+                _ => vec![with(0), with(b'/')],
             };
             for prefix in prefixes {
                 grant_in(stated.entry(prefix).or_default(), grant, number);
             }
-            if grant == Grant::Deny {
-                for folder in folders_above(path) {
+            if grant == Grant::Deny && !path.starts_with(&[ANYWHERE]) {
+                for folder in folders_above(&path) {
                     let entry = stated.entry([folder, &[0]].concat()).or_default();
                     entry.holds = first_set(entry.holds, number);
                 }
@@ -148,34 +145,11 @@ impl RuleSet {
                 map: first_set(own.map, wider.map),
                 deny: first_set(own.deny, wider.deny),
                 holds: own.holds,
+                persist: first_set(own.persist, wider.persist),
+                reserved: 0,
             };
             debug_assert!(prefix.len() <= PATH_KEY_LEN);
             entries.push(FileEntry { prefix, rule });
-        }
-        Ok(entries)
-    }
-
-    fn compile_names(&self) -> Result<Vec<NameEntry>, CompileError> {
-        let mut entries: Vec<NameEntry> = Vec::new();
-        for (number, rule) in self.numbered() {
-            let Subject::Name(name) = &rule.subject else {
-                continue;
-            };
-            if name.len() > RULE_PATH_MAX {
-                return Err(CompileError::TooLong {
-                    text: rule.text.clone(),
-                });
-            }
-            if entries.iter().all(|entry| entry.name != *name) {
-                let rule = FileRule {
-                    deny: number,
-                    ..FileRule::default()
-                };
-                entries.push(NameEntry {
-                    name: name.clone(),
-                    rule,
-                });
-            }
         }
         Ok(entries)
     }
@@ -238,6 +212,7 @@ fn grant_in(entry: &mut FileRule, grant: Grant, number: u16) {
                 (Access::WRITE, &mut entry.write),
                 (Access::EXEC, &mut entry.exec),
                 (Access::MAP, &mut entry.map),
+                (Access::PERSIST, &mut entry.persist),
             ] {
                 if bits & bit != 0 {
                     *place = first_set(*place, number);
@@ -245,6 +220,11 @@ fn grant_in(entry: &mut FileRule, grant: Grant, number: u16) {
             }
         }
     }
+}
+
+/// The key of names in any folder.
+fn anywhere(name: &[u8]) -> Vec<u8> {
+    [&[ANYWHERE], name].concat()
 }
 
 /// The folders that an absolute path lies in, without `/`.

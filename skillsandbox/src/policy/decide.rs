@@ -19,8 +19,23 @@ pub(super) fn specificity(subject: &Subject, path: &[u8]) -> Option<(usize, Gran
         }
         Subject::Exact(rule, grant) => (path == rule).then_some((rule.len(), *grant)),
         Subject::Nameless(start, grant) => path.starts_with(start).then_some((start.len(), *grant)),
-        Subject::Name(_) | Subject::Address { .. } => None,
+        Subject::Name(_) | Subject::Persistent { .. } | Subject::Address { .. } => None,
     }
+}
+
+/// How specific a rule on names is to the part of a path from a component on.
+fn name_specificity(subject: &Subject, part: &[u8]) -> Option<usize> {
+    let (name, below) = match subject {
+        Subject::Name(name) => (name, true),
+        Subject::Persistent { name, below } => (name, *below),
+        _ => return None,
+    };
+    let rest = part.strip_prefix(name.as_slice())?;
+    (rest.is_empty() || below && rest.first() == Some(&b'/')).then_some(name.len())
+}
+
+fn grants(bit: u16) -> impl Fn(Grant) -> bool {
+    move |grant| matches!(grant, Grant::Allow(bits) if bits & bit != 0)
 }
 
 impl RuleSet {
@@ -28,11 +43,8 @@ impl RuleSet {
     /// granted; for each the most specific rule that grants it counts, the earlier of two alike.
     #[must_use]
     pub fn decide_file(&self, path: &[u8], access: u16) -> Decision {
-        let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
-        for (number, rule) in self.numbered() {
-            if matches!(&rule.subject, Subject::Name(name) if name == last) {
-                return Decision::deny(Reason::DenyRule, number);
-            }
+        if let Some(number) = self.name_in(path, |rule| matches!(rule, Subject::Name(_))) {
+            return Decision::deny(Reason::DenyRule, number);
         }
         let covering: Vec<(u16, usize, Grant)> = self
             .numbered()
@@ -65,12 +77,36 @@ impl RuleSet {
             if access & bit == 0 {
                 continue;
             }
-            match strongest(&|grant| matches!(grant, Grant::Allow(bits) if bits & bit != 0)) {
+            match strongest(&grants(bit)) {
                 Some(number) => decided = Decision::allow(number),
                 None => return Decision::deny(Reason::NotGranted, 0),
             }
         }
+        let persists = strongest(&grants(Access::PERSIST)).is_some();
+        if decided.verdict == Verdict::Allow && access & Access::WRITE != 0 && !persists {
+            let obeyed = self.name_in(path, |rule| matches!(rule, Subject::Persistent { .. }));
+            if let Some(number) = obeyed {
+                return Decision::deny(Reason::Persistence, number);
+            }
+        }
         decided
+    }
+
+    /// The rule on names that is met first on the way down a path; the longest of those that are
+    /// met together, the earlier of two alike.
+    fn name_in(&self, path: &[u8], wanted: impl Fn(&Subject) -> bool) -> Option<u16> {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        slashes
+            .filter_map(|(slash, _)| path.get(slash + 1..))
+            .find_map(|part| {
+                self.numbered()
+                    .filter(|(_, rule)| wanted(&rule.subject))
+                    .filter_map(|(number, rule)| {
+                        name_specificity(&rule.subject, part).map(|length| (number, length))
+                    })
+                    .min_by_key(|(_, length)| std::cmp::Reverse(*length))
+                    .map(|(number, _)| number)
+            })
     }
 
     /// Decides on the kernel's own open of a program or its interpreter for an `execve`:
@@ -109,7 +145,11 @@ impl RuleSet {
     #[must_use]
     pub fn decide_arrival(&self, from: &[u8], path: &[u8]) -> Decision {
         let decision = self.decide_removal(path);
-        let granted = |path, bit| self.decide_file(path, bit).verdict == Verdict::Allow;
+        let persists = |path| self.grants_bit(path, Access::PERSIST);
+        if decision.verdict == Verdict::Allow && persists(from) && !persists(path) {
+            return Decision::deny(Reason::Persistence, 0);
+        }
+        let granted = |path, bit| self.grants_bit(path, bit);
         let more = [Access::READ, Access::WRITE, Access::EXEC, Access::MAP]
             .into_iter()
             .any(|bit| granted(path, bit) && !granted(from, bit));
@@ -117,6 +157,15 @@ impl RuleSet {
             return Decision::deny(Reason::MoreGranted, 0);
         }
         decision
+    }
+
+    /// Whether a rule that covers this path grants this bit of [`Access`], and none denies the path.
+    fn grants_bit(&self, path: &[u8], bit: u16) -> bool {
+        let mut covering = self
+            .rules()
+            .iter()
+            .filter_map(|rule| specificity(&rule.subject, path));
+        covering.any(|(_, grant)| grants(bit)(grant))
     }
 
     /// Decides on reaching `address` (IPv4 as mapped) at `port` with one bit of

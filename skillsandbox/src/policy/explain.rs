@@ -7,7 +7,7 @@ use skillsandbox_common::{
     rule::{Access, Protocols},
 };
 
-use super::{Grant, RuleSet, decide::specificity};
+use super::{Grant, RuleSet, Subject, decide::specificity};
 use crate::manifest::{AbsolutePath, text::yaml_string};
 
 /// What would let a denied access through.
@@ -60,6 +60,7 @@ impl RuleSet {
     pub fn advise_file(&self, denied: &DeniedFile<'_>) -> Advice {
         match denied.reason {
             Reason::DenyRule => self.take_out(denied.rule),
+            Reason::Persistence => self.persist(denied.rule),
             Reason::NoRule | Reason::NotGranted | Reason::Refused => self.permit_file(denied),
             reason => words(reason),
         }
@@ -110,6 +111,16 @@ impl RuleSet {
             Grant::Allow(bits) => granted | bits,
             Grant::Deny => granted,
         })
+    }
+
+    fn persist(&self, number: u32) -> Advice {
+        match self.get(number).map(|rule| &rule.subject) {
+            Some(Subject::Persistent { name, .. }) => Advice::Permit(format!(
+                "permissions: {{ filesystem: {{ persist: [{}] }} }}",
+                yaml_string(&String::from_utf8_lossy(name))
+            )),
+            _ => words(Reason::Persistence),
+        }
     }
 
     fn take_out(&self, number: u32) -> Advice {
@@ -230,6 +241,9 @@ fn words(reason: Reason) -> Advice {
         Reason::AddressFamily => "rules are about IPv4 and IPv6 addresses alone",
         Reason::MoreGranted => {
             "a file cannot come to where the rules grant more than where it was: copy what it holds"
+        }
+        Reason::Persistence => {
+            "what comes from here may hold files that others obey there: copy what it holds"
         }
         Reason::OtherFolder => "a hard link is made in the folder of its file alone: copy the file",
         Reason::OutsideProcess => "no permission reaches a process outside the sandbox",

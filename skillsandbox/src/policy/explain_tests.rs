@@ -5,7 +5,7 @@ use skillsandbox_common::header::Verdict;
 use super::*;
 use crate::{
     audit::text::misleads,
-    manifest::{Destination, DomainPattern, Manifest, Protocol},
+    manifest::{Destination, DomainPattern, Manifest, PERSISTENT, Protocol},
     policy::{
         Network, Subject,
         tests::{path, rules},
@@ -24,7 +24,8 @@ fn merge(rules: &mut RuleSet, line: &str) {
     let permissions = &manifest.permissions;
     for (paths, grant) in [
         (&permissions.filesystem.read, Grant::READ),
-        (&permissions.filesystem.write, Grant::WRITE_ONLY),
+        // A path with a name that others obey names it.
+        (&permissions.filesystem.write, Grant::WRITE_AND_PERSIST),
         (&permissions.exec.allow, Grant::EXEC),
     ] {
         for path in paths {
@@ -85,6 +86,11 @@ proptest! {
     ) {
         match advice(&rules, &path, access) {
             None => {}
+            // Random names are not those that a manifest can name.
+            Some(Advice::Permit(line)) if line.contains("persist:") => {
+                let reason = rules.decide_file(&path, access).reason;
+                prop_assert_eq!(reason, Reason::Persistence);
+            }
             Some(Advice::Permit(line)) => {
                 prop_assert!(!line.contains(misleads), "{line:?}");
                 let mut rules = rules;
@@ -124,6 +130,28 @@ fn granting(path: &str, grant: Grant) -> RuleSet {
     let mut rules = RuleSet::default();
     rules.push(Subject::Path(path.into(), grant), "filesystem.x", Some(7));
     rules
+}
+
+#[test]
+fn a_name_that_others_obey_is_permitted_by_that_name() {
+    let mut rules = granting("/w", Grant::WRITE);
+    for known in PERSISTENT {
+        let name = known.name.into();
+        let below = known.below;
+        rules.push(Subject::Persistent { name, below }, "built-in", None);
+    }
+    let line = "permissions: { filesystem: { persist: [\".git/hooks\"] } }";
+    let path = b"/w/deep/.git/hooks/pre-commit";
+    let told = advice(&rules, path, Access::WRITE);
+    assert_eq!(told, Some(Advice::Permit(line.to_owned())));
+    assert_eq!(advice(&rules, path, Access::READ), None);
+    let manifest = Manifest::parse("m", format!("{BASE}{line}\n").as_bytes()).unwrap();
+    let named = &manifest.permissions.filesystem.persist;
+    assert!(
+        named
+            .iter()
+            .all(|name| name.value.to_string() == ".git/hooks")
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod explain;
 mod network;
 mod rules;
 
-pub use compile::{CompileError, FileEntry, NameEntry, NetworkEntry, Tables};
+pub use compile::{CompileError, FileEntry, NetworkEntry, Tables};
 pub use explain::{Advice, DeniedAddress, DeniedFile, advise_address, advise_other};
 pub use network::{Network, NetworkError};
 pub use rules::{Grant, Rule, RuleSet, Subject};

@@ -20,6 +20,10 @@ impl Grant {
     pub const WRITE_ONLY: Self = Self::Allow(Access::WRITE);
     /// Reading and writing.
     pub const WRITE: Self = Self::Allow(Access::READ | Access::WRITE);
+    /// Writing without reading, of names as well that others execute or obey.
+    pub const WRITE_AND_PERSIST: Self = Self::Allow(Access::WRITE | Access::PERSIST);
+    /// Reading and writing, the same: for what goes away with the sandbox.
+    pub const PRIVATE: Self = Self::Allow(Access::READ | Access::WRITE | Access::PERSIST);
     /// Reading, executing, and mapping as code, which executing takes.
     pub const EXEC: Self = Self::Allow(Access::READ | Access::EXEC | Access::MAP);
     /// Reading, and mapping as code: for libraries.
@@ -36,8 +40,16 @@ pub enum Subject {
     Exact(Vec<u8>, Grant),
     /// Objects without a path, by the start of the name that the kernel gives them: `pipe:[`.
     Nameless(Vec<u8>, Grant),
-    /// Whatever has this last component, in any folder. Only denied.
+    /// Whatever has these last components, in any folder, and everything below. Only denied.
     Name(Vec<u8>),
+    /// The same, for a name that others execute or obey: written only where a grant to write comes
+    /// with [`Access::PERSIST`].
+    Persistent {
+        /// One component or more.
+        name: Vec<u8>,
+        /// Whether what lies below is meant as well.
+        below: bool,
+    },
     /// Addresses, ports `first..=last`, and bits of
     /// [`Protocols`](skillsandbox_common::rule::Protocols).
     Address {
@@ -120,6 +132,7 @@ impl Subject {
                     .iter()
                     .collect()
             }
+            Self::Persistent { .. } => "no write".to_owned(),
             Self::Address { .. } => "egress".to_owned(),
         }
     }

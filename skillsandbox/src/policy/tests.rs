@@ -5,18 +5,12 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use skillsandbox_common::{
     header::{Reason, Verdict},
-    rule::{Access, Decision, FileRule, PATH_KEY_LEN, Protocols},
+    rule::{ANYWHERE, Access, Decision, FileRule, PATH_KEY_LEN, Protocols},
 };
 
 use super::{CompileError, Grant, Network, RuleSet, Subject, Tables};
 
-/// Longest-prefix match as `trie_lookup_elem` does it, on whole bytes.
-fn look_up(tables: &Tables, path: &[u8]) -> Result<FileRule, Decision> {
-    let last = path.rsplit(|byte| *byte == b'/').next().unwrap();
-    if let Some(entry) = tables.names.iter().find(|entry| entry.name == last) {
-        return Err(Decision::deny(Reason::DenyRule, entry.rule.deny));
-    }
-    let mut key = path.to_vec();
+fn entry(tables: &Tables, mut key: Vec<u8>) -> Option<FileRule> {
     key.push(0);
     key.truncate(PATH_KEY_LEN);
     let covering = tables
@@ -24,7 +18,44 @@ fn look_up(tables: &Tables, path: &[u8]) -> Result<FileRule, Decision> {
         .iter()
         .filter(|entry| key.starts_with(&entry.prefix));
     let narrowest = covering.max_by_key(|entry| entry.prefix.len());
-    narrowest.map(|entry| entry.rule).ok_or_else(|| {
+    narrowest.map(|entry| entry.rule)
+}
+
+/// The entries of names in any folder, on the way down a path.
+fn names(tables: &Tables, path: &[u8]) -> Vec<FileRule> {
+    let slashes = (0..path.len()).filter(|place| path[*place] == b'/');
+    slashes
+        .filter_map(|slash| entry(tables, [&[ANYWHERE], &path[slash + 1..]].concat()))
+        .collect()
+}
+
+/// What a name that others obey makes of a decision by this rule.
+fn unless_obeyed(
+    tables: &Tables,
+    path: &[u8],
+    rule: FileRule,
+    access: u16,
+    decision: Decision,
+) -> Decision {
+    let obeyed = names(tables, path)
+        .into_iter()
+        .map(|rule| rule.persist)
+        .find(|number| *number != 0);
+    match obeyed {
+        Some(number) if decision.verdict == Verdict::Allow && rule.asks_names(access) => {
+            Decision::deny(Reason::Persistence, number)
+        }
+        _ => decision,
+    }
+}
+
+/// Longest-prefix match as `trie_lookup_elem` does it, on whole bytes.
+fn look_up(tables: &Tables, path: &[u8]) -> Result<FileRule, Decision> {
+    let mut denied = names(tables, path).into_iter().map(|rule| rule.deny);
+    if let Some(number) = denied.find(|number| *number != 0) {
+        return Err(Decision::deny(Reason::DenyRule, number));
+    }
+    entry(tables, path.to_vec()).ok_or_else(|| {
         let absolute = path.first() == Some(&b'/');
         let reason = if absolute {
             Reason::NoRule
@@ -36,17 +67,27 @@ fn look_up(tables: &Tables, path: &[u8]) -> Result<FileRule, Decision> {
 }
 
 fn look_up_file(tables: &Tables, path: &[u8], access: u16) -> Decision {
-    look_up(tables, path).map_or_else(|decision| decision, |rule| rule.decide(access))
+    look_up(tables, path).map_or_else(
+        |decision| decision,
+        |rule| unless_obeyed(tables, path, rule, access, rule.decide(access)),
+    )
 }
 
 /// As the programs do for a rename: the old name, and if that may go, the new one.
 fn look_up_rename(tables: &Tables, from: &[u8], to: &[u8]) -> (Decision, Option<Decision>) {
     let source = look_up(tables, from);
-    let removal = source.map_or_else(|decision| decision, |rule| rule.decide_removal());
+    let write = |path, rule, decision| unless_obeyed(tables, path, rule, Access::WRITE, decision);
+    let removal = source.map_or_else(
+        |decision| decision,
+        |rule| write(from, rule, rule.decide_removal()),
+    );
     let arrival = (removal.verdict == Verdict::Allow).then(|| {
         let target = look_up(tables, to);
         let source = source.unwrap();
-        target.map_or_else(|decision| decision, |rule| rule.decide_arrival(&source))
+        target.map_or_else(
+            |decision| decision,
+            |rule| write(to, rule, rule.decide_arrival(&source)),
+        )
     });
     (removal, arrival)
 }
@@ -79,13 +120,17 @@ pub(super) fn path() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|parts| format!("/{}", parts.join("/")).into_bytes())
 }
 
+fn names_in_a_row() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(component(), 1..3).prop_map(|parts| parts.join("/").into_bytes())
+}
+
 fn rule_path() -> impl Strategy<Value = Vec<u8>> {
     path().prop_filter("a key holds it", |path| path.len() < PATH_KEY_LEN)
 }
 
 fn grant() -> impl Strategy<Value = Grant> {
     prop_oneof![
-        4 => (1..=Access::ALL).prop_map(Grant::Allow),
+        4 => (1..=Access::ALL | Access::PERSIST).prop_map(Grant::Allow),
         1 => Just(Grant::Deny),
     ]
 }
@@ -94,7 +139,9 @@ fn subject() -> impl Strategy<Value = Subject> {
     prop_oneof![
         6 => (rule_path(), grant()).prop_map(|(path, grant)| Subject::Path(path, grant)),
         1 => (rule_path(), grant()).prop_map(|(path, grant)| Subject::Exact(path, grant)),
-        1 => component().prop_map(|name| Subject::Name(name.into_bytes())),
+        1 => names_in_a_row().prop_map(Subject::Name),
+        1 => (names_in_a_row(), any::<bool>())
+            .prop_map(|(name, below)| Subject::Persistent { name, below }),
         1 => Just(Subject::Nameless(b"pipe:[".to_vec(), Grant::WRITE)),
         4 => (network(), any::<u16>(), any::<u16>(), 1..=Protocols::ANY).prop_map(
             |(network, a, b, protocols)| Subject::Address {

@@ -18,7 +18,8 @@ use crate::{
         program::{Program, View},
     },
     manifest::{
-        DenyPattern, Destination, DomainPattern, Egress, Manifest, Protocol, Runtime, Spanned,
+        DenyPattern, Destination, DomainPattern, Egress, Filesystem, Manifest, PERSISTENT,
+        Persistent, Protocol, Runtime, Spanned,
     },
     policy::{Grant, Network, RuleSet, Subject},
 };
@@ -201,13 +202,13 @@ impl Paper {
         self.built_in(SKILL, Grant::READ);
         self.built_in("/proc", Grant::READ);
         for folder in [HOME, "/tmp", "/dev/shm", "/dev/pts"] {
-            self.built_in(folder, Grant::WRITE);
+            self.built_in(folder, Grant::PRIVATE);
         }
         for device in DEVICES {
-            self.built_in(device, Grant::WRITE);
+            self.built_in(device, Grant::PRIVATE);
         }
         // A pipe has no path; a program opens its own again through /dev/stdout and the like.
-        let pipes = Subject::Nameless(b"pipe:[".to_vec(), Grant::WRITE);
+        let pipes = Subject::Nameless(b"pipe:[".to_vec(), Grant::PRIVATE);
         self.rules.push(pipes, "built-in pipes", None);
         if runtime == Runtime::System {
             for path in RUNTIME.iter().chain(&RUNTIME_ETC) {
@@ -230,13 +231,22 @@ impl Paper {
             )?;
         }
         for path in &permissions.filesystem.write {
+            let names_one = PERSISTENT
+                .iter()
+                .any(|known| known.is_in(path.value.as_str().as_bytes()));
+            let grant = if names_one {
+                Grant::WRITE_AND_PERSIST
+            } else {
+                Grant::WRITE_ONLY
+            };
             self.path(
                 path.value.as_path(),
-                Grant::WRITE_ONLY,
+                grant,
                 "filesystem.write",
                 line_of(path),
             )?;
         }
+        self.persistence(&permissions.filesystem);
         for path in &permissions.exec.allow {
             self.path(
                 path.value.as_path(),
@@ -280,6 +290,25 @@ impl Paper {
             }
         }
         Ok(())
+    }
+
+    /// What of the folders that may be written is not, because others execute or obey it.
+    fn persistence(&mut self, filesystem: &Filesystem) {
+        if filesystem.write.is_empty() {
+            return;
+        }
+        let is_named = |known: &Persistent| {
+            let mut named = filesystem.persist.iter();
+            named.any(|name| name.value.permits(known))
+        };
+        for known in PERSISTENT.iter().filter(|known| !is_named(known)) {
+            let subject = Subject::Persistent {
+                name: known.name.into(),
+                below: known.below,
+            };
+            let text = format!("built-in no write to **/{}", known.name);
+            self.rules.push(subject, text, None);
+        }
     }
 
     /// Whether a path is one that the sandbox has for itself: the host's file of that name is

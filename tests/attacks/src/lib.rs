@@ -58,7 +58,7 @@ pub struct Attack {
     pub alone: Option<&'static str>,
     /// Why it gets through all layers: a hole that is known and written down.
     pub known: Option<&'static str>,
-    /// The same, where no BPF LSM works and eBPF decides on the network alone.
+    /// The same, where none of the mechanisms that hold it is there: on the fallback tier.
     pub known_on_fallback: Option<&'static str>,
     /// Why a host may not let it through even without a sandbox.
     pub lacking: Option<&'static str>,

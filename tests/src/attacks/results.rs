@@ -98,8 +98,9 @@ impl Results {
     /// Why an attack gets through all layers here, where that is known.
     #[must_use]
     pub fn known(&self, attack: &Attack) -> Option<&'static str> {
-        let on_fallback = attack.known_on_fallback.filter(|_| self.tier == "fallback");
-        attack.known.or(on_fallback)
+        let held_here = attack.held.iter().any(|layer| self.alone(*layer).is_some());
+        let without = attack.known_on_fallback.filter(|_| !held_here);
+        attack.known.or(without)
     }
 
     /// The choice of layers in which this one stands alone, where this host has it.

@@ -8,6 +8,7 @@ use super::within;
 use crate::manifest::error::{Problems, Refusal};
 use crate::manifest::limits::{ARGUMENT_BYTES_MAX, EGRESS_MAX, PATHS_MAX, VARIABLES_MAX};
 use crate::manifest::path::{AbsolutePath, DenyPattern};
+use crate::manifest::persistence::PersistentName;
 use crate::manifest::port::PortRange;
 use crate::manifest::reader::Field;
 use crate::manifest::schema::{
@@ -128,9 +129,15 @@ fn ports(field: &Field, problems: &mut Problems) -> Option<Vec<PortRange>> {
 }
 
 fn filesystem(field: &Field, problems: &mut Problems) -> Option<Filesystem> {
-    let map = field.map(&["read", "write", "deny", "runtime"], problems)?;
+    let map = field.map(&["read", "write", "persist", "deny", "runtime"], problems)?;
     let read = map.or("read", Vec::new(), problems, paths);
     let write = map.or("write", Vec::new(), problems, paths);
+    let persist = map.or("persist", Vec::new(), problems, |field, problems| {
+        field.list(PATHS_MAX, problems, |field, problems| {
+            let name: PersistentName = field.parsed(problems)?;
+            Some(field.spanned(name))
+        })
+    });
     let deny = map.or("deny", Vec::new(), problems, |field, problems| {
         field.list(PATHS_MAX, problems, |field, problems| {
             let pattern: DenyPattern = field.parsed(problems)?;
@@ -151,6 +158,7 @@ fn filesystem(field: &Field, problems: &mut Problems) -> Option<Filesystem> {
     Some(Filesystem {
         read: read?,
         write: write?,
+        persist: persist?,
         deny: deny?,
         runtime: runtime?,
     })

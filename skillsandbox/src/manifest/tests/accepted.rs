@@ -103,6 +103,7 @@ fn what_is_left_out_has_the_stated_default() {
         Filesystem {
             read: vec![],
             write: vec![],
+            persist: vec![],
             deny: vec![],
             runtime: Runtime::System,
         }
@@ -222,17 +223,21 @@ fn rules_know_their_lines() {
         entries(&[("/data/out", 18)])
     );
     assert_eq!(
+        shown(&permissions.filesystem.persist),
+        entries(&[(".git", 19)])
+    );
+    assert_eq!(
         shown(&permissions.filesystem.deny),
-        entries(&[("/data/in/private", 20), ("**/.env", 21)])
+        entries(&[("/data/in/private", 21), ("**/.env", 22)])
     );
     assert_eq!(
         shown(&permissions.exec.allow),
-        entries(&[("/usr/bin/curl", 24)])
+        entries(&[("/usr/bin/curl", 25)])
     );
-    assert_eq!(shown(&permissions.env_vars.allow), entries(&[("LANG", 26)]));
+    assert_eq!(shown(&permissions.env_vars.allow), entries(&[("LANG", 27)]));
     let set: Vec<_> = permissions.env_vars.set.values().cloned().collect();
-    assert_eq!(shown(&set), entries(&[("UTC", 28)]));
-    assert_eq!(manifest.entrypoint.command.line, 42);
+    assert_eq!(shown(&set), entries(&[("UTC", 29)]));
+    assert_eq!(manifest.entrypoint.command.line, 43);
 }
 
 #[test]
@@ -245,9 +250,9 @@ fn everything_that_is_not_enforced_yet_is_named_with_its_line() {
     let expected = entries(&[
         ("permissions.network.egress[0].domain", 9),
         ("permissions.network.listen[0]", 14),
-        ("permissions.filesystem.deny[1]", 21),
+        ("permissions.filesystem.deny[1]", 22),
         ("permissions.network.unix[0]", 15),
-        ("audit.aggregate", 40),
+        ("audit.aggregate", 41),
         ("mode", 1),
     ]);
     assert_eq!(found, expected);

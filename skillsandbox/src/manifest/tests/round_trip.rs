@@ -5,9 +5,9 @@ use proptest::prelude::*;
 
 use crate::manifest::{
     AbsolutePath, Audit, Cidr, DenyPattern, Destination, DomainPattern, Egress, Entrypoint,
-    EnvironmentVariables, Exec, Filesystem, Manifest, Mode, Network, OnOverflow, Permissions,
-    PortRange, Protocol, Resources, Runtime, Skill, Spanned, SystemCallProfile, SystemCalls,
-    VariableName,
+    EnvironmentVariables, Exec, Filesystem, Manifest, Mode, Network, OnOverflow, PERSISTENT,
+    Permissions, PersistentName, PortRange, Protocol, Resources, Runtime, Skill, Spanned,
+    SystemCallProfile, SystemCalls, VariableName,
 };
 
 const VALID: &str = include_str!("everything.yaml");
@@ -127,6 +127,10 @@ fn deny_pattern() -> impl Strategy<Value = DenyPattern> {
     ]
 }
 
+fn persistent_name() -> impl Strategy<Value = PersistentName> {
+    proptest::sample::select(PERSISTENT).prop_map(|known| known.name.parse().unwrap())
+}
+
 fn variable() -> impl Strategy<Value = VariableName> {
     prop_oneof![
         proptest::sample::select(vec!["y", "n", "NO", "on", "null", "true", "_"])
@@ -151,12 +155,14 @@ fn permissions() -> impl Strategy<Value = Permissions> {
     let filesystem = (
         paths(),
         paths(),
+        vec(spanned(persistent_name()), 0..4),
         vec(spanned(deny_pattern()), 0..4),
         runtime,
     )
-        .prop_map(|(read, write, deny, runtime)| Filesystem {
+        .prop_map(|(read, write, persist, deny, runtime)| Filesystem {
             read,
             write,
+            persist,
             deny,
             runtime,
         });

@@ -2,21 +2,48 @@
 
 use std::fs;
 
-use crate::{Attack, Outcome, Place, attack};
+use crate::{
+    Attack,
+    Layer::{Ebpf, EbpfNames},
+    Outcome, Place, attack,
+};
 
 const FAMILY: &str = "files: persistence";
 
 const GRANTED: &str =
     "who may write to a folder may write to everything in it: grant narrower folders";
 
+const NAMES: &str = "mounts and Landlock grant whole folders, whatever the names in them";
+
 const fn planted(name: &'static str, attempt: fn(&Place) -> Outcome) -> Attack {
-    attack(FAMILY, name, &[], attempt).known(GRANTED)
+    attack(FAMILY, name, &[Ebpf], attempt)
+        .alone(NAMES)
+        .known_on_fallback(GRANTED)
 }
 
 pub(crate) const ATTACKS: &[Attack] = &[
     planted("plant-a-git-hook", |place| {
         plant(place, ".git/hooks/pre-commit")
     }),
+    attack(
+        FAMILY,
+        "plant-a-tool-server-by-a-rename",
+        &[EbpfNames],
+        |place| {
+            let path = place.allowed(".mcp.json");
+            fs::create_dir_all(path.parent().unwrap_or(&path))?;
+            fs::write(place.allowed("fresh"), "attacked")?;
+            fs::rename(place.allowed("fresh"), path)
+        },
+    )
+    .alone(NAMES)
+    .known_on_fallback(GRANTED),
+    attack(FAMILY, "plant-an-envrc-by-a-link", &[], |place| {
+        let path = place.allowed(".envrc");
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        std::os::unix::fs::symlink("../elsewhere", path)
+    })
+    .known("no hook is left for the making of links: ten are the most that a host can have"),
     planted("plant-a-git-setting", |place| plant(place, ".git/config")),
     planted("plant-a-shell-start", |place| plant(place, ".bashrc")),
     planted("plant-an-envrc", |place| plant(place, "deep/down/.envrc")),
