@@ -12,6 +12,8 @@ use crate::{
 
 const FAMILY: &str = "network: reaching";
 
+const ONCE: &str = "eBPF holds it where the address is asked for: a packet of a connected socket is decided on by \
+    the address that it is connected to";
 const TWICE: &str = "eBPF holds it at two places, where the address is asked for and where the packet \
     leaves; a layer of another kind, iptables, is not there yet";
 
@@ -117,15 +119,18 @@ pub(crate) const ATTACKS: &[Attack] = &[
         connect(&socket, granted)?;
         connect(&socket, at("127.0.0.1", place.stage.ports[2]))
     }),
-    reach(
+    attack(
+        FAMILY,
         "send-past-the-address-that-a-socket-is-connected-to",
+        &[EbpfNetwork],
         |place| {
             let granted = at("127.0.0.1", place.stage.granted);
             let socket = socket_for(granted, libc::SOCK_DGRAM, 0)?;
             connect(&socket, granted)?;
             send_to(&socket, at("127.0.0.1", place.stage.ports[2]), 0)
         },
-    ),
+    )
+    .alone(ONCE),
     reach("ask-a-name-server", |_| send("127.0.0.1", 53)),
     reach("ask-a-name-server-by-tls", |place| {
         // Whether anybody listens: what counts is that the question may leave.
