@@ -145,7 +145,13 @@ impl RuleSet {
                 map: first_set(own.map, wider.map),
                 deny: first_set(own.deny, wider.deny),
                 holds: own.holds,
-                persist: first_set(own.persist, wider.persist),
+                // Who grants a folder of the host inside of one that the sandbox has for itself
+                // does not grant what goes away with the sandbox.
+                persist: if own.write == 0 {
+                    first_set(own.persist, wider.persist)
+                } else {
+                    own.persist
+                },
                 reserved: 0,
             };
             debug_assert!(prefix.len() <= PATH_KEY_LEN);

@@ -82,8 +82,8 @@ impl RuleSet {
                 None => return Decision::deny(Reason::NotGranted, 0),
             }
         }
-        let persists = strongest(&grants(Access::PERSIST)).is_some();
-        if decided.verdict == Verdict::Allow && access & Access::WRITE != 0 && !persists {
+        if decided.verdict == Verdict::Allow && access & Access::WRITE != 0 && !self.persists(path)
+        {
             let obeyed = self.name_in(path, |rule| matches!(rule, Subject::Persistent { .. }));
             if let Some(number) = obeyed {
                 return Decision::deny(Reason::Persistence, number);
@@ -145,8 +145,7 @@ impl RuleSet {
     #[must_use]
     pub fn decide_arrival(&self, from: &[u8], path: &[u8]) -> Decision {
         let decision = self.decide_removal(path);
-        let persists = |path| self.grants_bit(path, Access::PERSIST);
-        if decision.verdict == Verdict::Allow && persists(from) && !persists(path) {
+        if decision.verdict == Verdict::Allow && self.persists(from) && !self.persists(path) {
             return Decision::deny(Reason::Persistence, 0);
         }
         let granted = |path, bit| self.grants_bit(path, bit);
@@ -157,6 +156,22 @@ impl RuleSet {
             return Decision::deny(Reason::MoreGranted, 0);
         }
         decision
+    }
+
+    /// Whether names that others obey may be written here: no narrower grant to write than the one
+    /// that says so comes without it.
+    fn persists(&self, path: &[u8]) -> bool {
+        let longest = |bit| {
+            let covering = self
+                .rules()
+                .iter()
+                .filter_map(|rule| specificity(&rule.subject, path));
+            covering
+                .filter(|(_, grant)| grants(bit)(*grant))
+                .map(|(length, _)| length)
+                .max()
+        };
+        longest(Access::PERSIST).is_some_and(|length| Some(length) >= longest(Access::WRITE))
     }
 
     /// Whether a rule that covers this path grants this bit of [`Access`], and none denies the path.

@@ -318,3 +318,30 @@ fn an_ipv4_rule_covers_the_mapped_form_of_its_addresses() {
     let decided = one(subject).decide_address(mapped.octets(), 443, Protocols::TCP);
     assert_eq!(decided, Decision::allow(1));
 }
+
+#[test]
+fn a_granted_folder_inside_of_a_private_one_does_not_persist_with_it() {
+    let mut rules = RuleSet::default();
+    let path = |path: &str| path.as_bytes().to_vec();
+    rules.push(Subject::Path(path("/tmp"), Grant::PRIVATE), "private", None);
+    rules.push(
+        Subject::Path(path("/tmp/w"), Grant::WRITE_ONLY),
+        "granted",
+        None,
+    );
+    rules.push(Subject::Path(path("/tmp/w/r"), Grant::READ), "read", None);
+    let name = path(".envrc");
+    rules.push(Subject::Persistent { name, below: true }, "obeyed", None);
+    let tables = rules.compile().unwrap();
+    for (place, expected) in [
+        ("/tmp/.envrc", Decision::allow(1)),
+        ("/tmp/w/.envrc", Decision::deny(Reason::Persistence, 4)),
+        ("/tmp/w/r/.envrc", Decision::deny(Reason::Persistence, 4)),
+        ("/tmp/w/other", Decision::allow(2)),
+    ] {
+        let decided = rules.decide_file(place.as_bytes(), Access::WRITE);
+        assert_eq!(decided, expected, "{place}");
+        let looked_up = look_up_file(&tables, place.as_bytes(), Access::WRITE);
+        assert_eq!(looked_up, expected, "{place}");
+    }
+}

@@ -231,17 +231,9 @@ impl Paper {
             )?;
         }
         for path in &permissions.filesystem.write {
-            let names_one = PERSISTENT
-                .iter()
-                .any(|known| known.is_in(path.value.as_str().as_bytes()));
-            let grant = if names_one {
-                Grant::WRITE_AND_PERSIST
-            } else {
-                Grant::WRITE_ONLY
-            };
             self.path(
                 path.value.as_path(),
-                grant,
+                Grant::WRITE_ONLY,
                 "filesystem.write",
                 line_of(path),
             )?;
@@ -332,13 +324,20 @@ impl Paper {
         let resolved = paths::resolve(path)?;
         let text = format!("{permission} {}", path.display());
         let bytes = resolved.real.as_os_str().as_bytes().to_vec();
+        // Where a link of such a name leads is no such name.
+        let names_one = PERSISTENT.iter().any(|known| known.is_in(&bytes));
+        let grant = if names_one && grant == Grant::WRITE_ONLY {
+            Grant::WRITE_AND_PERSIST
+        } else {
+            grant
+        };
         self.rules.push(Subject::Path(bytes, grant), text, line);
         let Grant::Allow(access) = grant else {
             return Ok(());
         };
         self.grants.push(PathGrant {
             path: resolved.real.into(),
-            access,
+            access: access & Access::ALL,
         });
         let links = resolved.links.into_iter();
         self.links
