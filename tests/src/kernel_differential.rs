@@ -9,15 +9,14 @@ use std::time::Instant;
 use std::{ffi::OsStr, fs};
 
 use anyhow::{Context, Result, bail, ensure};
-use skillsandbox::audit::decode::{self, Body};
 use skillsandbox::kernel::{Attached, Rings};
 use skillsandbox::policy::{RuleSet, Tables};
-use skillsandbox_common::event::{PathBody, PathSource};
 use skillsandbox_common::header::{Kind, Reason, Verdict};
 use skillsandbox_common::rule::{Access as Bits, Decision, Protocols, decide_socket};
 use skillsandbox_common::slot::{SLOTS, SlotCounters};
 
 use crate::kernel_access::{Access, ICMP, Inside, TCP};
+use crate::kernel_answer::{Answer, Event, Object, place};
 use crate::kernel_rng::{Rng, SEED};
 use crate::kernel_rules as rules;
 use crate::kernel_sandbox::Ground;
@@ -45,56 +44,6 @@ pub struct Extent {
     pub opens: usize,
     /// Connects and datagrams under each.
     pub reaches: usize,
-}
-
-/// What the kernel made of an access.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Answer {
-    errno: i32,
-    event: Event,
-}
-
-/// What the event of an access says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Event {
-    kind: Kind,
-    decision: Option<Decision>,
-    object: Object,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-enum Object {
-    Path {
-        path: Vec<u8>,
-        access: u16,
-    },
-    Address {
-        address: [u8; 16],
-        port: u16,
-        protocol: u16,
-    },
-    Socket {
-        family: u16,
-        protocol: u16,
-    },
-    Nothing,
-}
-
-impl fmt::Debug for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path { path, access } => {
-                write!(f, "{} (access {access:#b})", path.escape_ascii())
-            }
-            Self::Socket { family, protocol } => write!(f, "socket {family} {protocol}"),
-            Self::Address {
-                address,
-                port,
-                protocol,
-            } => write!(f, "{} {port} {protocol}", Ipv6Addr::from(*address)),
-            Self::Nothing => f.write_str("nothing"),
-        }
-    }
 }
 
 /// Everything that one run needs.
@@ -386,60 +335,6 @@ fn wanted(access: &Access) -> u16 {
     } else {
         mode | Bits::WRITE
     }
-}
-
-/// Puts an event, of which the first has the number `first`, where its sequence number belongs.
-fn place(bytes: &[u8], process: u32, first: u64, events: &mut [Option<Event>]) -> Result<()> {
-    let event = decode::decode(bytes)?;
-    let prefix = event.prefix;
-    ensure!(
-        prefix.actor.pid == process && prefix.actor.tgid == process,
-        "an event of {}, not {process}: {event:?}",
-        prefix.actor.pid
-    );
-    let index = prefix.actor.sequence.checked_sub(first);
-    let index = index.and_then(|index| usize::try_from(index).ok());
-    let place = index.and_then(|index| events.get_mut(index));
-    let place = place.with_context(|| format!("one event too many: {event:?}"))?;
-    ensure!(
-        place.is_none(),
-        "sequence number {} twice",
-        prefix.actor.sequence
-    );
-    let verdict = match prefix.header.verdict {
-        0 => Some(Verdict::Allow),
-        1 => Some(Verdict::Deny),
-        _ => None,
-    };
-    let reason = Reason::from_code(prefix.header.reason);
-    let decision = verdict.zip(reason).map(|(verdict, reason)| Decision {
-        verdict,
-        reason,
-        rule: u16::try_from(prefix.actor.rule).unwrap_or(u16::MAX),
-    });
-    let resolved = |body: &PathBody| body.source == PathSource::Resolved as u16;
-    let object = match &event.body {
-        Body::Open(open) if resolved(&open.body) => Object::Path {
-            path: open.path.to_vec(),
-            access: open.body.access,
-        },
-        Body::Socket(body) => Object::Socket {
-            family: body.family,
-            protocol: body.protocol,
-        },
-        Body::Connect(body) | Body::Sendmsg(body) => Object::Address {
-            address: body.address,
-            port: body.port,
-            protocol: body.protocol,
-        },
-        _ => Object::Nothing,
-    };
-    *place = Some(Event {
-        kind: Kind::from_code(prefix.header.kind).context("a kind")?,
-        decision,
-        object,
-    });
-    Ok(())
 }
 
 /// Makes every address one of this namespace's own, so that nothing that is sent leaves it.

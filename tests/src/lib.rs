@@ -8,6 +8,7 @@ pub mod attacks;
 pub mod attempts;
 pub mod host;
 pub mod kernel_access;
+mod kernel_answer;
 pub mod kernel_differential;
 pub mod kernel_helper;
 pub mod kernel_preemption;

@@ -6,7 +6,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
 use skillsandbox_common::{header::Reason, rule::Access};
 
-use super::plan::ETC_FILES;
+use super::draft::ETC_FILES;
 use crate::{
     isolate::{environment::HOME, launch::SKILL},
     policy::{Advice, DeniedFile, RuleSet},

@@ -1,6 +1,7 @@
 //! The life of one sandbox, from manifest to exit.
 
 mod advice;
+mod draft;
 mod error;
 mod files;
 mod judge;

@@ -5,6 +5,7 @@
 
 mod collect;
 mod evidence;
+mod loot;
 mod page;
 mod server;
 mod stage;
