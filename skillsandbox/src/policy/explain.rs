@@ -98,7 +98,12 @@ impl RuleSet {
                 "the rules allow it: the file's mode or another layer of the kernel refused",
             );
         }
-        Advice::Permit(permissions(&path, missing))
+        // Where writing is granted, the path's names may still need a grant of their own.
+        let obeyed = (denied.access & !missing & Access::WRITE != 0)
+            .then(|| self.decide_file(denied.path, Access::WRITE))
+            .filter(|decision| decision.reason == Reason::Persistence)
+            .and_then(|decision| self.obeyed(decision.rule.into()));
+        Advice::Permit(permissions(&path, missing, obeyed.as_deref()))
     }
 
     /// Bits of every grant that covers this path, where no rule denies it.
@@ -114,12 +119,19 @@ impl RuleSet {
     }
 
     fn persist(&self, number: u32) -> Advice {
-        match self.get(number).map(|rule| &rule.subject) {
-            Some(Subject::Persistent { name, .. }) => Advice::Permit(format!(
-                "permissions: {{ filesystem: {{ persist: [{}] }} }}",
-                yaml_string(&String::from_utf8_lossy(name))
+        match self.obeyed(number) {
+            Some(name) => Advice::Permit(format!(
+                "permissions: {{ filesystem: {{ persist: [{name}] }} }}"
             )),
-            _ => words(Reason::Persistence),
+            None => words(Reason::Persistence),
+        }
+    }
+
+    /// The name that others obey in the rule of this number, as YAML.
+    fn obeyed(&self, number: u32) -> Option<String> {
+        match &self.get(number)?.subject {
+            Subject::Persistent { name, .. } => Some(yaml_string(&String::from_utf8_lossy(name))),
+            _ => None,
         }
     }
 
@@ -160,7 +172,7 @@ fn path(bytes: &[u8]) -> Result<AbsolutePath, Advice> {
     Ok(path)
 }
 
-fn permissions(path: &AbsolutePath, missing: u16) -> String {
+fn permissions(path: &AbsolutePath, missing: u16, obeyed: Option<&str>) -> String {
     let list = format!("[{}]", yaml_string(path.as_str()));
     // Executing includes reading, and what is mapped as code is granted as what is executed.
     let executing = missing & (Access::EXEC | Access::MAP) != 0;
@@ -171,6 +183,9 @@ fn permissions(path: &AbsolutePath, missing: u16) -> String {
     }
     if missing & Access::WRITE != 0 {
         filesystem.push(format!("write: {list}"));
+    }
+    if let Some(name) = obeyed {
+        filesystem.push(format!("persist: [{name}]"));
     }
     let mut sections = Vec::new();
     if !filesystem.is_empty() {

@@ -88,7 +88,7 @@ proptest! {
             None => {}
             // Random names are not those that a manifest can name.
             Some(Advice::Permit(line)) if line.contains("persist:") => {
-                let reason = rules.decide_file(&path, access).reason;
+                let reason = rules.decide_file(&path, Access::WRITE).reason;
                 prop_assert_eq!(reason, Reason::Persistence);
             }
             Some(Advice::Permit(line)) => {
@@ -145,6 +145,20 @@ fn a_name_that_others_obey_is_permitted_by_that_name() {
     let told = advice(&rules, path, Access::WRITE);
     assert_eq!(told, Some(Advice::Permit(line.to_owned())));
     assert_eq!(advice(&rules, path, Access::READ), None);
+    let mut only_written = granting("/w", Grant::WRITE_ONLY);
+    only_written.push(
+        Subject::Persistent {
+            name: b".envrc".into(),
+            below: false,
+        },
+        "built-in",
+        None,
+    );
+    let both = r#"filesystem: { read: ["/w/.envrc"], persist: [".envrc"] }"#;
+    assert_eq!(
+        advice(&only_written, b"/w/.envrc", Access::READ | Access::WRITE),
+        Some(Advice::Permit(format!("permissions: {{ {both} }}")))
+    );
     let manifest = Manifest::parse("m", format!("{BASE}{line}\n").as_bytes()).unwrap();
     let named = &manifest.permissions.filesystem.persist;
     assert!(
