@@ -77,7 +77,7 @@ fn a_layer_is_not_said_to_hold_what_the_loss_of_privileges_holds_already() {
     let mut idle = Vec::new();
     for attack in results.possible() {
         let by_privileges = *results.of(Layers::None, attack) != Verdict::Got;
-        let said = attack.held.contains(&Layer::Privileges);
+        let said = attack.held == [Layer::Privileges];
         let handed_down = attack.held.is_empty();
         if by_privileges != said && !handed_down {
             idle.push((attack.name, results.of(Layers::None, attack)));

@@ -66,6 +66,9 @@ pub struct Attack {
     pub by_root: bool,
 }
 
+const ROOTS: &str =
+    "it takes root, and a skill never is: what other layers would do to root is not tried";
+
 /// An attack of a family, to be completed by the methods below.
 const fn attack(
     family: &'static str,
@@ -83,6 +86,18 @@ const fn attack(
         known_on_fallback: None,
         lacking: None,
         by_root: false,
+    }
+}
+
+/// An attack that takes root outside, and so gets nowhere as a skill.
+const fn by_root(
+    family: &'static str,
+    name: &'static str,
+    attempt: fn(&Place) -> Outcome,
+) -> Attack {
+    Attack {
+        by_root: true,
+        ..attack(family, name, &[Layer::Privileges], attempt).alone(ROOTS)
     }
 }
 
@@ -111,13 +126,6 @@ impl Attack {
     const fn lacking(self, why: &'static str) -> Self {
         Self {
             lacking: Some(why),
-            ..self
-        }
-    }
-
-    const fn by_root(self) -> Self {
-        Self {
-            by_root: true,
             ..self
         }
     }
@@ -153,6 +161,20 @@ mod tests {
         for attack in all() {
             let row = format!("| {} |", attack.name.replace('-', " "));
             assert!(page.contains(&row), "run `cargo xtask attacks`: no {row}");
+        }
+    }
+
+    #[test]
+    fn the_files_that_the_page_names_are_there() {
+        let page = include_str!("../../../docs/attacks.md");
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let named: Vec<_> = page
+            .split('`')
+            .filter(|word| word.ends_with(".rs"))
+            .collect();
+        assert!(!named.is_empty());
+        for file in named {
+            assert!(root.join(file).is_file(), "{file}");
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     Attack,
     Layer::{Ebpf, Landlock, Mounts, Seccomp},
-    Outcome, Place, attack, call,
+    Outcome, Place, attack, by_root, call,
     ring::{self, Request},
     stage::overwrite,
 };
@@ -175,14 +175,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         },
     )
     .lacking("io_uring may be switched off (kernel.io_uring_disabled)"),
-    attack(
-        FAMILY,
-        "read-by-a-handle",
-        &[Seccomp, crate::Layer::Privileges],
-        by_handle,
-    )
-    .lacking("not every file system has handles")
-    .by_root(),
+    by_root(FAMILY, "read-by-a-handle", by_handle).lacking("not every file system has handles"),
     attack(FAMILY, "make-a-handle", &[Mounts, Seccomp], |place| {
         handle(place).map(drop)
     })
@@ -210,8 +203,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "read-what-a-rule-hides-in-a-readable-folder",
         &[Ebpf, Mounts],
         |place| place.read(place.stage.hidden.join("secret")),
-    )
-    .lacking("the rule takes root's folder"),
+    ),
     attack(
         FAMILY,
         "read-what-is-allowed-again-inside-what-a-rule-hides",

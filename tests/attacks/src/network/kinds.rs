@@ -3,8 +3,8 @@
 use super::address::{send_to, socket, socket_for};
 use crate::{
     Attack,
-    Layer::{EbpfSockets, Privileges, Seccomp},
-    Outcome, Place, attack,
+    Layer::{EbpfSockets, Seccomp},
+    Outcome, Place, attack, by_root,
 };
 
 const FAMILY: &str = "network: kinds of sockets";
@@ -16,9 +16,7 @@ const fn kind(name: &'static str, attempt: fn(&Place) -> Outcome) -> Attack {
 }
 
 const fn root_only(name: &'static str, attempt: fn(&Place) -> Outcome) -> Attack {
-    attack(FAMILY, name, &[Seccomp, Privileges], attempt)
-        .by_root()
-        .lacking(MODULE)
+    by_root(FAMILY, name, attempt).lacking(MODULE)
 }
 
 const AF_ALG: i32 = 38;

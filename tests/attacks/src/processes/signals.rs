@@ -74,7 +74,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         // SAFETY: takes numbers.
         call::checked(unsafe { libc::setpriority(libc::PRIO_PROCESS, victim, 10) }.into()).map(drop)
     })
-    .alone("no hook of eBPF's is free for it, and no other layer asks"),
+    .alone("no eBPF program is on its hook: the PID namespace hides whom it would be done to"),
     attack(FAMILY, "change-its-limits", &[Namespaces], |place| {
         let limit = libc::rlimit {
             rlim_cur: 64,
@@ -95,7 +95,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
         )
         .map(drop)
     })
-    .alone("no hook of eBPF's is free for it, and no other layer asks"),
+    .alone("no eBPF program is on its hook: the PID namespace hides whom it would be done to"),
     attack(FAMILY, "choose-its-processors", &[Namespaces], |place| {
         let all = [u64::MAX; 16];
         // SAFETY: a mask of the size that is passed.
@@ -108,5 +108,5 @@ pub(crate) const ATTACKS: &[Attack] = &[
         )
         .map(drop)
     })
-    .alone("no hook of eBPF's is free for it, and no other layer asks"),
+    .alone("no eBPF program is on its hook: the PID namespace hides whom it would be done to"),
 ];

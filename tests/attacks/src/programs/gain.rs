@@ -1,6 +1,6 @@
 //! Programs that make whoever runs them more than they were. All may be executed.
 
-use crate::{Attack, Layer::Privileges, attack, stage::run};
+use crate::{Attack, Layer::Privileges, attack, by_root, stage::run};
 
 const FAMILY: &str = "programs: gaining privileges";
 
@@ -20,14 +20,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     )
     .alone(LOST)
     .lacking("not every file system keeps capabilities"),
-    attack(
-        FAMILY,
-        "become-root",
-        &[Privileges, crate::Layer::Seccomp],
-        |_| {
-            // SAFETY: takes a number.
-            crate::call::checked(unsafe { libc::setuid(0) }.into()).map(drop)
-        },
-    )
-    .by_root(),
+    by_root(FAMILY, "become-root", |_| {
+        // SAFETY: takes a number.
+        crate::call::checked(unsafe { libc::setuid(0) }.into()).map(drop)
+    }),
 ];

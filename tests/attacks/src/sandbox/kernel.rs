@@ -1,10 +1,6 @@
 //! Calls to the kernel that no skill needs.
 
-use crate::{
-    Attack,
-    Layer::{Privileges, Seccomp},
-    Outcome, Place, attack, call,
-};
+use crate::{Attack, Layer::Seccomp, Outcome, Place, attack, by_root, call};
 
 const FAMILY: &str = "sandbox: the kernel";
 
@@ -20,9 +16,7 @@ const fn anybodys(name: &'static str, attempt: fn(&Place) -> Outcome) -> Attack 
 
 /// A call that only root may make.
 const fn roots(name: &'static str, attempt: fn(&Place) -> Outcome) -> Attack {
-    attack(FAMILY, name, &[Seccomp, Privileges], attempt)
-        .by_root()
-        .lacking("a host may keep it from root, too")
+    by_root(FAMILY, name, attempt).lacking("a host may keep it from root, too")
 }
 
 pub(crate) const ATTACKS: &[Attack] = &[
