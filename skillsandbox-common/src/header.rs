@@ -115,7 +115,7 @@ codes! {
         Unix = 9 "unix",
         /// A file was mapped into memory as code.
         Map = 10 "map",
-        /// A file lost a name.
+        /// A file or folder lost a name.
         Unlink = 11 "unlink",
         /// A file or folder lost its old name to a new one, which `RenameTo` tells.
         Rename = 12 "rename",
@@ -129,6 +129,10 @@ codes! {
         Truncate = 16 "truncate",
         /// Another process was looked into: traced, its memory or descriptors read.
         Ptrace = 17 "ptrace",
+        /// A folder or symbolic link was made.
+        Create = 18 "create",
+        /// The mode or the owner of a file was changed, by its path or through an open file.
+        Attributes = 19 "attributes",
     }
 }
 

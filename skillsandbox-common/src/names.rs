@@ -5,6 +5,9 @@
 pub enum Hook {
     /// `lsm_cgroup` on the named LSM hook, Linux 6.0.
     LsmCgroup(&'static str),
+    /// `lsm` on the named LSM hook, Linux 5.7: called for every task of the host, and shared by all
+    /// sandboxes. For what the ten cgroup hooks leave out.
+    Lsm(&'static str),
     /// A `cgroup/…` socket address hook: `connect4`, `sendmsg6`, `bind4`, …, Linux 4.17 and 4.18.
     SocketAddress(&'static str),
     /// `cgroup_skb/egress` or `/ingress`, Linux 4.10: every packet that a socket sends or gets.
@@ -34,19 +37,18 @@ const fn program(name: &'static str, hook: Hook) -> Program {
     }
 }
 
-/// A program that names a file by the folder that it lies in: `bpf_d_path` is not for its hook on
-/// Linux 6.1, and is on 6.12.
-const fn by_folder(name: &'static str, hook: &'static str) -> Program {
+/// A program that needs a path of a hook that `bpf_d_path` is not for on Linux 6.1, and is on 6.12.
+const fn by_path(name: &'static str, hook: Hook) -> Program {
     Program {
         makes_tier: false,
-        ..program(name, Hook::LsmCgroup(hook))
+        ..program(name, hook)
     }
 }
 
 /// Every program of the ELF; a test holds the two equal. They are attached in this order, each
 /// after those whose proof needs what it refuses: a socket to connect has been bound and made, a
-/// second name is taken away again, and everything is opened. All ten cgroup LSM hooks that a host
-/// can have are taken.
+/// folder or a second name is taken away again, and everything is opened. All ten cgroup LSM hooks
+/// that a host can have are taken.
 pub const PROGRAMS: &[Program] = &[
     program("connect4", Hook::SocketAddress("connect4")),
     program("connect6", Hook::SocketAddress("connect6")),
@@ -61,10 +63,15 @@ pub const PROGRAMS: &[Program] = &[
     program("bprm_check", Hook::LsmCgroup("bprm_check_security")),
     program("mmap_file", Hook::LsmCgroup("mmap_file")),
     program("ptrace_access", Hook::LsmCgroup("ptrace_access_check")),
-    by_folder("path_link", "path_link"),
-    by_folder("path_unlink", "path_unlink"),
-    by_folder("path_rename", "path_rename"),
-    by_folder("path_truncate", "path_truncate"),
+    by_path("path_mkdir", Hook::Lsm("path_mkdir")),
+    by_path("path_symlink", Hook::Lsm("path_symlink")),
+    by_path("path_rmdir", Hook::Lsm("path_rmdir")),
+    by_path("path_chmod", Hook::Lsm("path_chmod")),
+    by_path("path_chown", Hook::Lsm("path_chown")),
+    by_path("path_link", Hook::LsmCgroup("path_link")),
+    by_path("path_unlink", Hook::LsmCgroup("path_unlink")),
+    by_path("path_rename", Hook::LsmCgroup("path_rename")),
+    by_path("path_truncate", Hook::LsmCgroup("path_truncate")),
     program("file_open", Hook::LsmCgroup("file_open")),
     program("trace_call", Hook::RawTracepoint("sys_exit")),
     program("trace_exec", Hook::RawTracepoint("sched_process_exec")),

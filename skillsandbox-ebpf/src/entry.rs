@@ -1,4 +1,4 @@
-//! Decisions on a name in a folder: one that a file loses or gets.
+//! Decisions on a name in a folder: one that a file loses, gets, or is made with.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use skillsandbox_common::{
@@ -25,6 +25,10 @@ pub type Dentry = *const u8;
 /// What is done to a name.
 #[derive(Clone, Copy)]
 pub enum Change {
+    /// A symbolic link is made with it.
+    Creation,
+    /// A folder is made with it: empty, whatever obeys its name. What it comes to hold is decided on.
+    Folder,
     /// A file loses it.
     Removal,
     /// A file keeps it and gets another.
@@ -35,7 +39,7 @@ pub enum Change {
     Stranger,
 }
 
-/// Decides on one name, records it, and answers the verdict. `rule` is that on the name that the
+/// Decides on one name in this slot, records it, and answers the verdict. `rule` is that on the name that the
 /// file of an arrival had, and then that on this one.
 ///
 /// Not part of the change nor of the answer: LLVM leaves the unused bytes of such values unwritten,
@@ -45,13 +49,13 @@ pub enum Change {
 /// The verifier must trust `folder`, a `struct path`, and `entry`, a `struct dentry`.
 #[inline(always)]
 pub unsafe fn decide(
+    slot: u32,
     kind: Kind,
     folder: Path,
     entry: Dentry,
     change: Change,
     rule: &mut FileRule,
 ) -> Verdict {
-    let slot = slot::attached();
     let slot_flags = slot::flags(slot);
     let Some(scratch) = scratch::current() else {
         return path::without_scratch(kind, slot);
@@ -71,13 +75,20 @@ pub unsafe fn decide(
             }
             Ok(length) => {
                 let found = path::look_up(&raw mut (*scratch).event, slot, length);
-                let names = names::on(scratch, slot, slot_flags, found, Access::WRITE, length);
+                let obeyed = if matches!(change, Change::Folder) {
+                    None
+                } else {
+                    found
+                };
+                let names = names::on(scratch, slot, slot_flags, obeyed, Access::WRITE, length);
                 let decision = if names::denied(names) != 0 {
                     Decision::deny(Reason::DenyRule, names::denied(names))
                 } else if let Some(found) = found {
                     let decision = match change {
                         Change::Removal => found.decide_removal(),
-                        Change::Source => found.decide(Access::WRITE),
+                        Change::Creation | Change::Folder | Change::Source => {
+                            found.decide(Access::WRITE)
+                        }
                         Change::Arrival | Change::Stranger => found.decide_arrival(rule),
                     };
                     *rule = *found;

@@ -67,18 +67,23 @@ pub unsafe fn decide(kind: Kind, file: File) -> Verdict {
             Kind::Map => Access::MAP,
             _ => access_of(flags),
         };
-        decide_at(kind, file.add(offsets::file_f_path()), access, flags)
+        decide_at(slot, kind, file.add(offsets::file_f_path()), access, flags)
     }
 }
 
-/// Decides on `access` to the file at `path`, records it, and answers the verdict. `open_flags`
-/// are those that the file is opened with.
+/// Decides on `access` to the file at `path` in this slot, records it, and answers the verdict.
+/// `open_flags` are those that the file is opened with.
 ///
 /// # Safety
 /// `path` must be a `struct path` that the verifier trusts, with a file in it.
 #[inline(always)]
-pub unsafe fn decide_at(kind: Kind, path: Path, access: u16, open_flags: u32) -> Verdict {
-    let slot = slot::attached();
+pub unsafe fn decide_at(
+    slot: u32,
+    kind: Kind,
+    path: Path,
+    access: u16,
+    open_flags: u32,
+) -> Verdict {
     let slot_flags = slot::flags(slot);
     let Some(scratch) = scratch::current() else {
         return without_scratch(kind, slot);

@@ -264,7 +264,17 @@ impl Ran {
     #[track_caller]
     #[must_use]
     pub fn has_decided_on_names(&self) -> bool {
-        const PROGRAMS: [&str; 4] = ["path_link", "path_unlink", "path_rename", "path_truncate"];
+        const PROGRAMS: [&str; 9] = [
+            "path_mkdir",
+            "path_symlink",
+            "path_rmdir",
+            "path_chmod",
+            "path_chown",
+            "path_link",
+            "path_unlink",
+            "path_rename",
+            "path_truncate",
+        ];
         let start = self.of_kind("start").next().expect("a start on record");
         let achieved = |program: &&&str| {
             let name = format!("ebpf {program}");
@@ -275,12 +285,12 @@ impl Ran {
         let count = PROGRAMS.iter().filter(achieved).count();
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
         match count {
-            4 => true,
+            9 => true,
             0 => {
                 assert!(release.starts_with("6.1."), "{release} does not let it");
                 false
             }
-            some => panic!("{some} of four programs decide on {release}"),
+            some => panic!("{some} of nine programs decide on {release}"),
         }
     }
 

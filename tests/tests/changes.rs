@@ -1,4 +1,4 @@
-//! Names that files lose and get, and files that are cut. eBPF decides, with every other layer off,
+//! Names that files lose and get, what is made, and files that are cut or get another owner. eBPF decides, with every other layer off,
 //! on the kernels that let it name files by their folders; on the others other layers do, and the
 //! run says so.
 
@@ -80,6 +80,35 @@ mod kernel_tier {
             .collect();
         let expected = ["in/b", "in/a"].map(|name| path(name).display().to_string());
         assert_eq!(sources, expected, "the names that could go");
+    }
+
+    #[test]
+    fn outside_what_may_be_written_nothing_is_made_removed_or_given_away() {
+        let scene = Scene::new("made");
+        let path = |name: &str| scene.path(name);
+        let files = || {
+            scene.file("out/a");
+            scene.folder("out/empty");
+            let _none = fs::remove_dir(path("out/new"));
+            let _none = fs::remove_file(path("out/link"));
+        };
+        scene.folder("in");
+        let attempts = attempts!(
+            ["make-folder", path("out/new")],
+            ["symlink", "/etc", path("out/link")],
+            ["remove-folder", path("out/empty")],
+            ["chmod", path("out/a")],
+            ["chown", path("out/a")],
+        );
+        let reading = Manifest::default().read(scene.root());
+        let denying = reading.clone().both(path("in"));
+        let granting = reading.both(scene.root());
+        let denied = denied_by_ebpf_alone(&scene, &attempts, &files, &denying, &granting);
+        let Some(denied) = denied else { return };
+        let told = |name: &str| told("not_granted", path(name));
+        denied.denied("create", &[told("out/new"), told("out/link")]);
+        denied.denied("unlink", &[told("out/empty")]);
+        denied.denied("attributes", &[told("out/a"), told("out/a")]);
     }
 
     #[test]

@@ -108,10 +108,26 @@ mod kernel_tier {
         let denied = [told(".git/hooks", &hook), told(".git", &tree.join(".git"))];
         ran.denied("open", &denied);
 
-        // Others obey nothing of these names.
-        let others = attempts!(["write", object], ["write", similar]);
+        // Others obey nothing of these names, nor an empty folder.
+        let others = attempts!(
+            ["write", object],
+            ["write", similar],
+            ["make-folder", tree.join(".vscode")],
+        );
         let ran = Run::probe(&scene, &unnamed, &others).by_ebpf_alone().end();
         ran.endings(&others).all_ok("other names");
+
+        let made = attempts!(["symlink", "../x", tree.join(".envrc")]);
+        let ran = Run::probe(&scene, &unnamed, &made).by_ebpf_alone().end();
+        if ran.has_decided_on_names() {
+            ran.endings(&made).all_denied("a link");
+            ran.denied("create", &[told(".envrc", &tree.join(".envrc"))]);
+            let both = named.persist(".envrc");
+            let ran = Run::probe(&scene, &both, &made).by_ebpf_alone().end();
+            ran.endings(&made).all_ok("named by the manifest");
+        } else {
+            ran.endings(&made).all_ok("by nobody");
+        }
 
         let path_named = Manifest::default()
             .both(&tree)

@@ -77,7 +77,7 @@ fn every_event_is_an_object_of_the_schema_and_of_this_sandbox() {
                 continue;
             }
             "open" | "exec" | "map" | "unlink" | "rename" | "rename_to" | "link" | "link_to"
-            | "truncate" => {
+            | "truncate" | "create" | "attributes" => {
                 assert!(
                     event["access"]
                         .as_array()

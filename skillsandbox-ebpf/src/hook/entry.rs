@@ -11,6 +11,7 @@ use crate::{
     entry::{self, Change, Dentry},
     offsets,
     path::{self, Path},
+    slot,
 };
 
 /// `RENAME_EXCHANGE`, `include/uapi/linux/fs.h`.
@@ -23,9 +24,14 @@ pub fn path_unlink(ctx: LsmContext) -> i32 {
     let (folder, name): (Path, Dentry) = (ctx.arg(0), ctx.arg(1));
     // SAFETY: the hook's arguments are what they are taken for.
     let verdict = unsafe {
-        entry::decide(Kind::Unlink, folder, name, Change::Removal, &mut {
-            FileRule::NOTHING
-        })
+        entry::decide(
+            slot::attached(),
+            Kind::Unlink,
+            folder,
+            name,
+            Change::Removal,
+            &mut { FileRule::NOTHING },
+        )
     };
     super::answer(&ctx, "path_unlink", verdict)
 }
@@ -41,7 +47,9 @@ pub fn path_rename(ctx: LsmContext) -> i32 {
     // SAFETY: the hook's arguments are what they are taken for.
     let verdict = unsafe {
         let mut rule = FileRule::NOTHING;
+        let slot = slot::attached();
         let old = entry::decide(
+            slot,
             Kind::Rename,
             old_folder,
             old_name,
@@ -52,9 +60,9 @@ pub fn path_rename(ctx: LsmContext) -> i32 {
             old
         } else {
             let to = Kind::RenameTo;
-            let new = entry::decide(to, new_folder, new_name, Change::Arrival, &mut rule);
+            let new = entry::decide(slot, to, new_folder, new_name, Change::Arrival, &mut rule);
             if matches!(new, Verdict::Allow) && flags & RENAME_EXCHANGE != 0 {
-                entry::decide(to, old_folder, old_name, Change::Arrival, &mut rule)
+                entry::decide(slot, to, old_folder, old_name, Change::Arrival, &mut rule)
             } else {
                 new
             }
@@ -79,17 +87,32 @@ pub fn path_link(ctx: LsmContext) -> i32 {
             .add(offsets::path_dentry())
             .cast::<u64>()
             .read_volatile();
+        let slot = slot::attached();
         if parent == here {
             let mut rule = FileRule::NOTHING;
-            let old = entry::decide(Kind::Link, folder, old_name, Change::Source, &mut rule);
+            let old = entry::decide(
+                slot,
+                Kind::Link,
+                folder,
+                old_name,
+                Change::Source,
+                &mut rule,
+            );
             if matches!(old, Verdict::Deny) {
                 old
             } else {
-                entry::decide(Kind::LinkTo, folder, new_name, Change::Arrival, &mut rule)
+                entry::decide(
+                    slot,
+                    Kind::LinkTo,
+                    folder,
+                    new_name,
+                    Change::Arrival,
+                    &mut rule,
+                )
             }
         } else {
             let rule = &mut { FileRule::NOTHING };
-            entry::decide(Kind::LinkTo, folder, new_name, Change::Stranger, rule)
+            entry::decide(slot, Kind::LinkTo, folder, new_name, Change::Stranger, rule)
         }
     };
     super::answer(&ctx, "path_link", verdict)
@@ -99,6 +122,14 @@ pub fn path_link(ctx: LsmContext) -> i32 {
 #[lsm_cgroup(hook = "path_truncate")]
 pub fn path_truncate(ctx: LsmContext) -> i32 {
     // SAFETY: the hook's first argument is the path of a file.
-    let verdict = unsafe { path::decide_at(Kind::Truncate, ctx.arg(0), Access::WRITE, 0) };
+    let verdict = unsafe {
+        path::decide_at(
+            slot::attached(),
+            Kind::Truncate,
+            ctx.arg(0),
+            Access::WRITE,
+            0,
+        )
+    };
     super::answer(&ctx, "path_truncate", verdict)
 }

@@ -1,5 +1,6 @@
 //! The entry points, by family.
 
+mod create;
 mod entry;
 mod exec;
 mod file;

@@ -66,6 +66,10 @@ pub struct Tally {
     pub link_to: Verdicts,
     /// Files cut by their path.
     pub truncate: Verdicts,
+    /// Folders and symbolic links made.
+    pub create: Verdicts,
+    /// Modes and owners of files changed.
+    pub attributes: Verdicts,
     /// Processes looked into.
     pub ptrace: Verdicts,
     /// Processes and threads made.
@@ -95,6 +99,8 @@ impl Tally {
             Event::Link(file) => self.link.add(file.decided.verdict),
             Event::LinkTo(file) => self.link_to.add(file.decided.verdict),
             Event::Truncate(file) => self.truncate.add(file.decided.verdict),
+            Event::Create(file) => self.create.add(file.decided.verdict),
+            Event::Attributes(file) => self.attributes.add(file.decided.verdict),
             Event::Ptrace(ptrace) => self.ptrace.add(ptrace.decided.verdict),
             Event::Fork(_) => self.fork += 1,
             Event::Exit(_) => self.exit += 1,
@@ -117,6 +123,8 @@ impl Tally {
             self.link,
             self.link_to,
             self.truncate,
+            self.create,
+            self.attributes,
             self.ptrace,
         ];
         kinds

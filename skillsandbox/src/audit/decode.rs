@@ -52,6 +52,10 @@ pub enum Body<'a> {
     LinkTo(PathEvent<'a>),
     /// A file was cut.
     Truncate(PathEvent<'a>),
+    /// Something was made.
+    Create(PathEvent<'a>),
+    /// A mode or owner was changed.
+    Attributes(PathEvent<'a>),
     /// A process was looked into.
     Ptrace(ProcessBody),
 }
@@ -167,6 +171,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::LinkTo => Body::LinkTo(path_event(kind, rest)?),
         Kind::Truncate => Body::Truncate(path_event(kind, rest)?),
         Kind::Ptrace => Body::Ptrace(exact(kind, rest)?),
+        Kind::Create => Body::Create(path_event(kind, rest)?),
+        Kind::Attributes => Body::Attributes(path_event(kind, rest)?),
     };
     Ok(Event { prefix, body })
 }
@@ -229,7 +235,9 @@ mod tests {
             | Body::RenameTo(event)
             | Body::Link(event)
             | Body::LinkTo(event)
-            | Body::Truncate(event) => [event.body.as_bytes(), event.path].concat(),
+            | Body::Truncate(event)
+            | Body::Create(event)
+            | Body::Attributes(event) => [event.body.as_bytes(), event.path].concat(),
             Body::Connect(body) | Body::Sendmsg(body) | Body::Bind(body) | Body::Socket(body) => {
                 body.as_bytes().to_vec()
             }
@@ -251,7 +259,9 @@ mod tests {
                     Just(Kind::RenameTo),
                     Just(Kind::Link),
                     Just(Kind::LinkTo),
-                    Just(Kind::Truncate)
+                    Just(Kind::Truncate),
+                    Just(Kind::Create),
+                    Just(Kind::Attributes)
                 ],
                 vec(any::<u8>(), 16..=16 + PATH_MAX)
             ),

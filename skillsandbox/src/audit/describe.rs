@@ -134,6 +134,8 @@ impl<'a> Knowledge<'a> {
             Body::Link(path) => Event::Link(self.file(prefix, actor, path, false)),
             Body::LinkTo(path) => Event::LinkTo(self.file(prefix, actor, path, false)),
             Body::Truncate(path) => Event::Truncate(self.file(prefix, actor, path, false)),
+            Body::Create(path) => Event::Create(self.file(prefix, actor, path, false)),
+            Body::Attributes(path) => Event::Attributes(self.file(prefix, actor, path, false)),
             Body::Ptrace(body) => Event::Ptrace(ProcessAccess {
                 decided: self.decided_by_no_rule(prefix, Kind::Ptrace),
                 actor,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde_json::{Map, Value};
 use skillsandbox_common::{
     event::{PathBody, PathSource},
-    header::{Kind, Reason},
+    header::{EventPrefix, Kind, Reason},
     rule::{Access, Decision},
     slot::SlotCounters,
 };
@@ -64,17 +64,22 @@ fn rules() -> Vec<RuleText> {
     .to_vec()
 }
 
-fn event_bytes() -> Vec<Vec<u8>> {
-    let by_rule = |sequence, rule| {
-        let mut prefix = testing::prefix(sequence);
-        prefix.actor.rule = rule;
-        prefix
-    };
-    let body = testing::path_body;
-    let named = |access| PathBody {
+fn by_rule(sequence: u64, rule: u32) -> EventPrefix {
+    let mut prefix = testing::prefix(sequence);
+    prefix.actor.rule = rule;
+    prefix
+}
+
+/// As a hook says it that is told no flags.
+fn named(access: u16) -> PathBody {
+    PathBody {
         open_flags: 0,
-        ..body(access)
-    };
+        ..testing::path_body(access)
+    }
+}
+
+fn event_bytes() -> Vec<Vec<u8>> {
+    let body = testing::path_body;
     let mut passed = body(Access::READ);
     passed.source = PathSource::Passed as u16;
     passed.directory = -100;
@@ -127,6 +132,15 @@ fn event_bytes() -> Vec<Vec<u8>> {
             named(Access::MAP),
             "/usr/lib/libc.so.6",
         ),
+        testing::ptrace(testing::denied(20, Reason::OutsideProcess), 1, 0x19),
+    ]
+    .into_iter()
+    .chain(names_of_files())
+    .collect()
+}
+
+fn names_of_files() -> [Vec<u8>; 8] {
+    [
         testing::path(
             testing::denied(14, Reason::NotGranted),
             Kind::Unlink,
@@ -158,15 +172,26 @@ fn event_bytes() -> Vec<Vec<u8>> {
             named(Access::WRITE),
             "/tmp/log",
         ),
-        testing::ptrace(testing::denied(20, Reason::OutsideProcess), 1, 0x19),
+        testing::path(
+            by_rule(21, 1),
+            Kind::Create,
+            named(Access::WRITE),
+            "/tmp/new",
+        ),
+        testing::path(
+            testing::denied(22, Reason::NotGranted),
+            Kind::Attributes,
+            named(Access::WRITE),
+            "/srv/data/orders.db",
+        ),
     ]
 }
 
 fn notes() -> Vec<Note> {
     let counters = SlotCounters {
-        records: 22,
+        records: 24,
         processes: 2,
-        denied: 10,
+        denied: 11,
         dropped_allowed: 3,
         ..SlotCounters::default()
     };
@@ -190,6 +215,8 @@ fn notes() -> Vec<Note> {
         link: verdicts(1, 0),
         link_to: verdicts(0, 1),
         truncate: verdicts(1, 0),
+        create: verdicts(1, 0),
+        attributes: verdicts(0, 1),
         ptrace: verdicts(0, 1),
         fork: 1,
         exit: 1,

@@ -59,6 +59,18 @@ const PERMISSIONS: &[(&str, &[&str])] = &[
     ("files: unlink", &["ebpf path_unlink", "mounts", "landlock"]),
     ("files: rename", &["ebpf path_rename", "mounts", "landlock"]),
     ("files: link", &["ebpf path_link", "mounts", "landlock"]),
+    (
+        "files: folders and links made",
+        &["ebpf path_mkdir", "ebpf path_symlink", "mounts", "landlock"],
+    ),
+    (
+        "files: folders removed",
+        &["ebpf path_rmdir", "mounts", "landlock"],
+    ),
+    (
+        "files: mode and owner",
+        &["ebpf path_chmod", "ebpf path_chown", "mounts"],
+    ),
     // Landlock too from version 3 on (Linux 6.2), which its layer's name does not tell.
     ("files: truncate", &["ebpf path_truncate", "mounts"]),
     ("exec", &["ebpf bprm_check", "landlock"]),

@@ -8,7 +8,6 @@ use std::{
 
 use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, LsmCgroup, ProgramError,
-    RawTracePoint,
     cgroup_sock_addr::CgroupSockAddrAttachType,
     links::{FdLink, LinkError, PinnedLink},
 };
@@ -27,6 +26,11 @@ use crate::policy::Tables;
 /// Why an LSM program that loads and attaches is never called.
 const NOT_IN_LSM_LIST: &str = "it attaches and is never called: add `bpf` to the kernel's lsm= list \
     (see /sys/kernel/security/lsm)";
+
+/// Why a program of the whole host does not decide for a cgroup.
+const NOT_FOR_THIS_CGROUP: &str = "it attaches and does not decide for this cgroup: `bpf` is missing \
+    in the kernel's lsm= list (see /sys/kernel/security/lsm), or the cgroup lies more than 8 levels \
+    deep";
 
 /// The cgroup of a sandbox.
 #[derive(Clone, Copy, Debug)]
@@ -82,59 +86,44 @@ impl Objects {
         };
         let mut prover = Prover::start(target.cgroup, &sandbox.links)?;
         for program in PROGRAMS {
-            if matches!(program.hook, Hook::RawTracepoint(_)) {
+            if let ProgramState::Refused(reason) = self.state(program) {
+                sandbox.refused.push((program, reason));
                 continue;
             }
-            let attach = || {
-                let link = self.link(program, target.cgroup)?;
-                pin(link, program.name, &sandbox.links)
-            };
-            match self.state(program) {
-                ProgramState::Loaded => match prover.prove(program, attach)? {
-                    (_, proof @ (Proof::Denies | Proof::NotPossible(_))) => {
-                        sandbox.proofs.push((program, proof));
-                    }
-                    (link, Proof::NeverCalled) if matches!(program.hook, Hook::LsmCgroup(_)) => {
+            let (proof, never_called) = match program.hook {
+                Hook::RawTracepoint(_) => continue,
+                Hook::Lsm(_) => {
+                    // Another sandbox may have attached it: it is this cgroup that it comes to.
+                    sandbox.maps.forget_cgroup(target.cgroup_id)?;
+                    let ((), proof) = prover.prove(program, || {
+                        self.share(program)?;
+                        sandbox.maps.deny_cgroup(target.cgroup_id)
+                    })?;
+                    (proof, NOT_FOR_THIS_CGROUP)
+                }
+                _ => {
+                    let (link, proof) = prover.prove(program, || {
+                        let link = self.link(program, target.cgroup)?;
+                        pin(link, program.name, &sandbox.links)
+                    })?;
+                    if proof == Proof::NeverCalled {
                         link.unpin()
                             .map_err(KernelError::path("unpin", &sandbox.links))?;
-                        sandbox.refused.push((program, NOT_IN_LSM_LIST.to_owned()));
                     }
-                    (_, Proof::NeverCalled) => {
-                        return Err(KernelError::NeverCalled { name: program.name });
-                    }
-                },
-                ProgramState::Refused(reason) => sandbox.refused.push((program, reason)),
+                    (proof, NOT_IN_LSM_LIST)
+                }
+            };
+            match (proof, program.hook) {
+                (Proof::NeverCalled, Hook::LsmCgroup(_) | Hook::Lsm(_)) => {
+                    sandbox.refused.push((program, never_called.to_owned()));
+                }
+                (Proof::NeverCalled, _) => {
+                    return Err(KernelError::NeverCalled { name: program.name });
+                }
+                (proof, _) => sandbox.proofs.push((program, proof)),
             }
         }
         Ok((sandbox, rings))
-    }
-
-    /// Attaches the tracepoints that all sandboxes share, unless they are attached: forks and
-    /// exits, and with `calls` also `open` and `exec`.
-    pub fn trace(&self, calls: bool) -> Result<(), KernelError> {
-        let folder = self.pin_of("trace");
-        bpffs::make_private_folder(&folder)?;
-        for program in PROGRAMS {
-            let Hook::RawTracepoint(tracepoint) = program.hook else {
-                continue;
-            };
-            let only_for_calls = matches!(program.name, "trace_call" | "trace_exec");
-            if folder.join(program.name).exists() || (only_for_calls && !calls) {
-                continue;
-            }
-            let refused = refusal(program);
-            let mut loaded =
-                RawTracePoint::from_pin(self.pin_of(program.name)).map_err(&refused)?;
-            let id = loaded.attach(tracepoint).map_err(&refused)?;
-            let link: FdLink = loaded.take_link(id).map_err(&refused)?.into();
-            pin(link, program.name, &folder)?;
-        }
-        Ok(())
-    }
-
-    /// Detaches the tracepoints: for when no sandbox is left.
-    pub fn stop_tracing(&self) -> Result<(), KernelError> {
-        bpffs::remove_folder(&self.pin_of("trace"))
     }
 
     /// Removes what a sandbox of this id, whose process is gone, left in the kernel. Call it
@@ -215,9 +204,9 @@ impl Objects {
                 let link = loaded.take_link(id).map_err(&refused)?;
                 link.try_into().map_err(not_a_link(program))
             }
-            Hook::RawTracepoint(_) => Err(KernelError::Attach {
+            Hook::Lsm(_) | Hook::RawTracepoint(_) => Err(KernelError::Attach {
                 name: program.name,
-                reason: "a tracepoint is not attached to a cgroup".to_owned(),
+                reason: "it is attached to the host, not to a cgroup".to_owned(),
             }),
         }
     }
@@ -269,7 +258,7 @@ impl Attached {
     }
 }
 
-fn refusal(program: &'static Program) -> impl Fn(ProgramError) -> KernelError {
+pub(super) fn refusal(program: &'static Program) -> impl Fn(ProgramError) -> KernelError {
     move |error| {
         let reason = match &error {
             // `BPF_PROG_ATTACH` of an eleventh LSM hook, `CGROUP_LSM_NUM` in the kernel.
@@ -296,7 +285,7 @@ fn not_a_link(program: &'static Program) -> impl Fn(LinkError) -> KernelError {
     }
 }
 
-fn pin(link: FdLink, name: &str, folder: &Path) -> Result<PinnedLink, KernelError> {
+pub(super) fn pin(link: FdLink, name: &str, folder: &Path) -> Result<PinnedLink, KernelError> {
     let path = folder.join(name);
     link.pin(&path).map_err(|source| KernelError::Pin {
         what: format!("link of {name}"),

@@ -22,6 +22,9 @@ const NO_PREALLOC: u32 = 1;
 /// Size of the ring of denials, bytes. A denied skill that floods it is counted, not heard.
 const DENIALS_BYTES: u32 = 256 * 1024;
 
+/// The slot that no sandbox has, and whose policy is never complete.
+const NO_SLOT: u32 = 0;
+
 type Config = [u8; size_of::<SlotConfig>()];
 type Counters = [u8; size_of::<SlotCounters>()];
 type FileValue = [u8; size_of::<FileRule>()];
@@ -74,16 +77,24 @@ impl Maps {
         })
     }
 
-    /// The slots that tracepoints look for.
+    /// The slots that shared programs look for.
     pub(super) fn traced_slots(&self) -> Vec<u32> {
         self.traced
             .iter()
             .filter_map(Result::ok)
             .map(|(_, slot)| slot)
+            .filter(|slot| *slot != NO_SLOT)
             .collect()
     }
 
-    /// Lets tracepoints look for a sandbox at this cgroup no more.
+    /// Has shared programs deny everything in this cgroup, until [`enforce`](Self::enforce).
+    pub(super) fn deny_cgroup(&mut self, cgroup_id: u64) -> Result<(), KernelError> {
+        self.traced
+            .insert(cgroup_id, NO_SLOT, 0)
+            .map_err(KernelError::map("fill", MAP_TRACED))
+    }
+
+    /// Lets shared programs look for a sandbox at this cgroup no more.
     pub(super) fn forget_cgroup(&mut self, cgroup_id: u64) -> Result<(), KernelError> {
         match self.traced.remove(&cgroup_id) {
             Err(MapError::SyscallError(error))
@@ -95,14 +106,16 @@ impl Maps {
         }
     }
 
-    /// Makes a slot as if it had never been used: nothing in it allows, nothing records.
+    /// Makes a slot as if it had never been used: nothing in it allows, nothing records. Cgroups
+    /// whose sandbox was not finished are forgotten too: the caller holds the lock under which
+    /// sandboxes are made.
     pub(super) fn clear(&mut self, slot: u32) -> Result<(), KernelError> {
         self.set_config(slot, SlotConfig::default())?;
         let traced: Vec<u64> = self
             .traced
             .iter()
             .filter_map(Result::ok)
-            .filter_map(|(cgroup, of)| (of == slot).then_some(cgroup))
+            .filter_map(|(cgroup, of)| (of == slot || of == NO_SLOT).then_some(cgroup))
             .collect();
         for cgroup in traced {
             self.forget_cgroup(cgroup)?;
@@ -148,7 +161,7 @@ impl Maps {
         Ok(Rings::new(events, denials))
     }
 
-    /// Lets the rules of a slot decide, and then lets its cgroup and its tracepoints find it.
+    /// Lets the rules of a slot decide, and then lets its cgroup and shared programs find it.
     pub(super) fn enforce(
         &mut self,
         slot: u32,

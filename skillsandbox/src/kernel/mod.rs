@@ -10,6 +10,7 @@ mod objects;
 mod offsets;
 pub mod prove;
 mod ring;
+mod shared;
 mod skips;
 
 pub use attach::{Attached, Target};

@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Btf, EbpfLoader,
     maps::{Map, MapData},
-    programs::{CgroupSkb, CgroupSockAddr, LsmCgroup, ProgramError, RawTracePoint},
+    programs::{CgroupSkb, CgroupSockAddr, Lsm, LsmCgroup, ProgramError, RawTracePoint},
 };
 use skillsandbox_common::names::{Hook, MAPS, PROGRAMS, Program};
 
@@ -151,7 +151,10 @@ fn load(root: &Path, folder: &Path, reasons: &Path) -> Result<(), KernelError> {
                 }
             }
             // BPF LSM may be refused as a whole: then other layers decide, and say so.
-            Err(error) if matches!(program.hook, Hook::LsmCgroup(_)) && is_for_good(&error) => {
+            Err(error)
+                if matches!(program.hook, Hook::LsmCgroup(_) | Hook::Lsm(_))
+                    && is_for_good(&error) =>
+            {
                 let reason = innermost(&error).replace(['\n', '\t'], " ");
                 tracing::debug!(program = program.name, %reason, "refused by the kernel");
                 refused.extend([program.name, "\t", &reason, "\n"]);
@@ -229,6 +232,7 @@ fn load_program(object: &mut aya::Ebpf, program: &Program, btf: &Btf) -> Result<
     };
     match program.hook {
         Hook::LsmCgroup(hook) => <&mut LsmCgroup>::try_from(loaded)?.load(hook, btf),
+        Hook::Lsm(hook) => <&mut Lsm>::try_from(loaded)?.load(hook, btf),
         Hook::SocketAddress(_) => <&mut CgroupSockAddr>::try_from(loaded)?.load(),
         Hook::Packet(_) => <&mut CgroupSkb>::try_from(loaded)?.load(),
         Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(loaded)?.load(),
@@ -305,6 +309,7 @@ mod tests {
             let section = &object.programs[program.name].section;
             let fits = match program.hook {
                 Hook::LsmCgroup(_) => matches!(section, ProgramSection::LsmCgroup),
+                Hook::Lsm(_) => matches!(section, ProgramSection::Lsm { sleepable: false }),
                 Hook::SocketAddress(_) => matches!(section, ProgramSection::CgroupSockAddr { .. }),
                 Hook::Packet(_) => matches!(section, ProgramSection::CgroupSkb { .. }),
                 Hook::RawTracepoint(_) => matches!(section, ProgramSection::RawTracePoint),

@@ -106,7 +106,7 @@ impl Registry {
             remove_folder(&self.folder.join(id))?;
         }
         if alive.is_empty() {
-            objects.stop_tracing()?;
+            objects.stop_sharing()?;
         }
         Ok(dead.len())
     }

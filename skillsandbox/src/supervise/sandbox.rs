@@ -251,7 +251,7 @@ impl Sandbox {
                 .remove_stale(&self.place.id, Some(self.place.slot))?,
         }
         if registry.is_empty_but_for(&self.place.id)? {
-            self.objects.stop_tracing()?;
+            self.objects.stop_sharing()?;
         }
         self.place.leave()
     }

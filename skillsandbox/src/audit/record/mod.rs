@@ -104,7 +104,7 @@ pub enum Event<'a> {
     Unix(UnixAccess<'a>),
     /// A file was mapped as code.
     Map(FileAccess<'a>),
-    /// A file lost a name.
+    /// A file or folder lost a name.
     Unlink(FileAccess<'a>),
     /// A file or folder lost its name to a new one.
     Rename(FileAccess<'a>),
@@ -116,6 +116,10 @@ pub enum Event<'a> {
     LinkTo(FileAccess<'a>),
     /// A file was cut or grown, by its path.
     Truncate(FileAccess<'a>),
+    /// A folder or symbolic link was made.
+    Create(FileAccess<'a>),
+    /// The mode or owner of a file was changed.
+    Attributes(FileAccess<'a>),
     /// A process was looked into.
     Ptrace(ProcessAccess<'a>),
     /// A process was made.
@@ -138,6 +142,8 @@ impl<'a> Event<'a> {
             Self::Link(file) => Some(("link", file)),
             Self::LinkTo(file) => Some(("link_to", file)),
             Self::Truncate(file) => Some(("truncate", file)),
+            Self::Create(file) => Some(("create", file)),
+            Self::Attributes(file) => Some(("attributes", file)),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustix::io::Errno;
+use rustix::{fs::Mode, io::Errno};
 
 /// Tries what each line of standard input names, a hook, and answers an `errno` or 0.
 pub fn child() -> io::Result<()> {
@@ -31,6 +31,11 @@ pub fn child() -> io::Result<()> {
             "path_unlink" => not(Errno::ISDIR, rustix::fs::unlink(folder)),
             "path_rename" => std::fs::rename(folder, folder),
             "path_link" => link(folder),
+            "path_mkdir" => make_folder(folder),
+            "path_symlink" => make_link(folder),
+            "path_rmdir" => not(Errno::NOTEMPTY, rustix::fs::rmdir(folder)),
+            "path_chmod" => rustix::fs::chmod(folder, Mode::RWXU).map_err(Into::into),
+            "path_chown" => rustix::fs::chown(folder, None, None).map_err(Into::into),
             "path_truncate" => truncate(c"/proc/self/comm"),
             "ptrace_access_check" => look_into_parent(),
             "bprm_check_security" => Command::new("/proc/self/exe")
@@ -68,6 +73,20 @@ fn not(expected: Errno, what: rustix::io::Result<()>) -> io::Result<()> {
         Err(error) if error == expected => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// Makes a folder in the folder, and takes it away again.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let made = folder.join("probe");
+    std::fs::create_dir(&made)?;
+    std::fs::remove_dir(made)
+}
+
+/// Makes a symbolic link in the folder, and takes it away again.
+fn make_link(folder: &Path) -> io::Result<()> {
+    let made = folder.join("probe");
+    std::os::unix::fs::symlink("nowhere", &made)?;
+    std::fs::remove_file(made)
 }
 
 /// Gives one of the pins in the folder another name, and takes that away again.

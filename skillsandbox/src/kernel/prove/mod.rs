@@ -24,7 +24,7 @@ pub use child::child;
 /// The hidden subcommand that [`child`] is.
 pub const SUBCOMMAND: &str = "__probe";
 
-/// What a refused access answers: a cgroup program can only say `EPERM`.
+/// What a refused access answers: a cgroup program can only say `EPERM`, and ours say nothing else.
 const REFUSED: i32 = libc::EPERM;
 /// What was seen of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,8 @@ impl Prover {
     /// What the access that `program` decides on answers now: 0 or an `errno`.
     fn try_for(&mut self, program: &Program) -> Result<i32, KernelError> {
         let what = match program.hook {
-            Hook::LsmCgroup(hook @ ("path_unlink" | "path_rename" | "path_link")) => {
+            Hook::LsmCgroup(hook @ ("path_unlink" | "path_rename" | "path_link"))
+            | Hook::Lsm(hook) => {
                 return self.attempt(&format!("{hook} {}", self.folder.display()));
             }
             Hook::LsmCgroup(hook) | Hook::SocketAddress(hook) | Hook::Packet(hook) => hook,

@@ -10,19 +10,22 @@ use crate::{
 
 const FAMILY: &str = "files: attributes";
 
-const ONE: &str = "no LSM hook that can name a path is free for it, and Landlock does not restrict it: \
+const ONE: &str = "no LSM hook for it is told a path, and Landlock does not restrict it: \
     where nothing is granted mounts leave no name to call it by, where reading is they are read-only";
 
 pub(crate) const ATTACKS: &[Attack] = &[
-    attack(FAMILY, "chmod", &[Mounts], |place| chmod(&place.victim())).alone(ONE),
-    attack(FAMILY, "chmod-what-may-be-read", &[Mounts], |place| {
-        chmod(&place.readable("file"))
-    })
-    .alone(ONE),
-    attack(FAMILY, "chown-to-oneself", &[Mounts], |place| {
+    attack(FAMILY, "chmod", &[EbpfNames, Mounts], |place| {
+        chmod(&place.victim())
+    }),
+    attack(
+        FAMILY,
+        "chmod-what-may-be-read",
+        &[EbpfNames, Mounts],
+        |place| chmod(&place.readable("file")),
+    ),
+    attack(FAMILY, "chown-to-oneself", &[EbpfNames, Mounts], |place| {
         std::os::unix::fs::chown(place.victim(), None, Some(65534))
-    })
-    .alone(ONE),
+    }),
     attack(FAMILY, "change-its-times", &[Mounts], |place| {
         times(&place.victim())
     })

@@ -32,12 +32,18 @@ pub(crate) const ATTACKS: &[Attack] = &[
         },
     )
     .lacking("not every file system makes nameless files"),
-    attack(FAMILY, "make-a-folder", &[Mounts, Landlock], |place| {
-        fs::create_dir(place.denied("new"))
-    }),
-    attack(FAMILY, "make-a-symlink", &[Mounts, Landlock], |place| {
-        symlink("/", place.denied("new"))
-    }),
+    attack(
+        FAMILY,
+        "make-a-folder",
+        &[EbpfNames, Mounts, Landlock],
+        |place| fs::create_dir(place.denied("new")),
+    ),
+    attack(
+        FAMILY,
+        "make-a-symlink",
+        &[EbpfNames, Mounts, Landlock],
+        |place| symlink("/", place.denied("new")),
+    ),
     attack(FAMILY, "make-a-pipe", &[Mounts, Landlock], |place| {
         let path = call::path(place.denied("new"))?;
         // SAFETY: a NUL-terminated path.
@@ -60,9 +66,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack(FAMILY, "unlink", &[EbpfNames, Mounts, Landlock], |place| {
         fs::remove_file(place.victim())
     }),
-    attack(FAMILY, "remove-a-folder", &[Mounts, Landlock], |place| {
-        fs::remove_dir(place.denied("empty"))
-    }),
+    attack(
+        FAMILY,
+        "remove-a-folder",
+        &[EbpfNames, Mounts, Landlock],
+        |place| fs::remove_dir(place.denied("empty")),
+    ),
     attack(
         FAMILY,
         "rename-inside-it",

@@ -1,11 +1,14 @@
 //! Files in a folder that may be written which others execute or obey later.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    io::Write,
+};
 
 use crate::{
     Attack,
     Layer::{Ebpf, EbpfNames},
-    Outcome, Place, attack,
+    Outcome, Place, attack, call,
 };
 
 const FAMILY: &str = "files: persistence";
@@ -38,12 +41,23 @@ pub(crate) const ATTACKS: &[Attack] = &[
     )
     .alone(NAMES)
     .known_on_fallback(GRANTED),
-    attack(FAMILY, "plant-an-envrc-by-a-link", &[], |place| {
+    attack(FAMILY, "plant-an-envrc-by-a-link", &[EbpfNames], |place| {
         let path = place.allowed(".envrc");
         fs::create_dir_all(path.parent().unwrap_or(&path))?;
         std::os::unix::fs::symlink("../elsewhere", path)
     })
-    .known("no hook is left for the making of links: ten are the most that a host can have"),
+    .alone(NAMES)
+    .known_on_fallback(GRANTED),
+    planted("plant-an-envrc-by-a-pipe", |place| {
+        let path = place.allowed("pipe/.envrc");
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        let name = call::path(&path)?;
+        // SAFETY: a NUL-terminated path.
+        call::checked(unsafe { libc::mkfifo(name.as_ptr(), 0o666) }.into())?;
+        // Both ends, so that nobody is waited for.
+        let mut pipe = File::options().read(true).write(true).open(path)?;
+        pipe.write_all(b"attacked")
+    }),
     planted("plant-a-git-setting", |place| plant(place, ".git/config")),
     planted("plant-a-shell-start", |place| plant(place, ".bashrc")),
     planted("plant-an-envrc", |place| plant(place, "deep/down/.envrc")),

@@ -51,6 +51,18 @@ impl Probe {
                 // SAFETY: a NUL-terminated path.
                 unsafe { libc::mkdir(path, 0o777) }
             }),
+            "remove-folder" => simple(word(0)?, |path| {
+                // SAFETY: a NUL-terminated path.
+                unsafe { libc::rmdir(path) }
+            }),
+            "chmod" => simple(word(0)?, |path| {
+                // SAFETY: a NUL-terminated path.
+                unsafe { libc::chmod(path, 0o777) }
+            }),
+            "chown" => simple(word(0)?, |path| {
+                // SAFETY: a NUL-terminated path; -1 leaves a number as it is.
+                unsafe { libc::chown(path, u32::MAX, u32::MAX) }
+            }),
             "unlink" => simple(word(0)?, |path| {
                 // SAFETY: a NUL-terminated path.
                 unsafe { libc::unlink(path) }
