@@ -132,14 +132,13 @@ fn event_bytes() -> Vec<Vec<u8>> {
             named(Access::MAP),
             "/usr/lib/libc.so.6",
         ),
-        testing::ptrace(testing::denied(20, Reason::OutsideProcess), 1, 0x19),
     ]
     .into_iter()
-    .chain(names_of_files())
+    .chain(later_event_bytes())
     .collect()
 }
 
-fn names_of_files() -> [Vec<u8>; 8] {
+fn later_event_bytes() -> [Vec<u8>; 9] {
     [
         testing::path(
             testing::denied(14, Reason::NotGranted),
@@ -172,6 +171,7 @@ fn names_of_files() -> [Vec<u8>; 8] {
             named(Access::WRITE),
             "/tmp/log",
         ),
+        testing::ptrace(testing::denied(20, Reason::OutsideProcess), 1, 0x19),
         testing::path(
             by_rule(21, 1),
             Kind::Create,
