@@ -190,5 +190,17 @@ codes! {
         OutsideProcess = 18 "outside_process",
         /// Others execute or obey what has this name, and no rule names it.
         Persistence = 19 "persistence",
+        /// Port 53, wherever: the sandbox's own name server is reached in its place.
+        NameServer = 20 "name_server",
+        /// A name was asked for records that can carry anything: hosts are looked up without.
+        RecordType = 21 "record_type",
+        /// A name is longer than those below a wildcard may be.
+        NameTooLong = 22 "name_too_long",
+        /// More names below wildcards were asked for than may be at a time.
+        TooManyNames = 23 "too_many_names",
+        /// A name has only addresses of hosts and networks that no name of the internet has.
+        PrivateAddress = 24 "private_address",
+        /// A message to the name server that was not to be read.
+        Unreadable = 25 "unreadable",
     }
 }

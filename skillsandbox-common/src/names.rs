@@ -10,6 +10,9 @@ pub enum Hook {
     Lsm(&'static str),
     /// A `cgroup/…` socket address hook: `connect4`, `sendmsg6`, `bind4`, …, Linux 4.17 and 4.18.
     SocketAddress(&'static str),
+    /// A `cgroup/…` socket address hook that decides nothing and can change what a program is told:
+    /// `recvmsg4`, `getpeername6`, …, Linux 5.2 and 5.8.
+    SocketAnswer(&'static str),
     /// `cgroup_skb/egress` or `/ingress`, Linux 4.10: every packet that a socket sends or gets.
     Packet(&'static str),
     /// A raw tracepoint, Linux 4.17.
@@ -54,6 +57,10 @@ pub const PROGRAMS: &[Program] = &[
     program("connect6", Hook::SocketAddress("connect6")),
     program("sendmsg4", Hook::SocketAddress("sendmsg4")),
     program("sendmsg6", Hook::SocketAddress("sendmsg6")),
+    program("recvmsg4", Hook::SocketAnswer("recvmsg4")),
+    program("recvmsg6", Hook::SocketAnswer("recvmsg6")),
+    program("getpeername4", Hook::SocketAnswer("getpeername4")),
+    program("getpeername6", Hook::SocketAnswer("getpeername6")),
     program("bind4", Hook::SocketAddress("bind4")),
     program("bind6", Hook::SocketAddress("bind6")),
     program("ingress", Hook::Packet("ingress")),

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, bpf_map_type},
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, RingBuf, SkStorage},
     macros::btf_map,
 };
 use skillsandbox_common::{
@@ -51,7 +51,20 @@ pub static SCRATCH: TaskStorage<Scratch> = TaskStorage::new();
 #[btf_map]
 pub static SPARE: Array<Scratch, SPARES> = Array::new();
 #[btf_map]
+pub static ASKED: SkStorage<Asked> = SkStorage::new();
+#[btf_map]
 pub static CGROUP_SLOT: SharedCgroupStorage<u32> = SharedCgroupStorage::new();
+
+/// What a socket asked for where the name server answers: address (IPv4 as mapped) and port, both as
+/// on the wire. Port 0 where it asked for nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Asked {
+    /// The address, a word at a time.
+    pub address: [u32; 4],
+    /// The port.
+    pub port: u32,
+}
 
 /// Declares a map whose kind `aya-ebpf` has no type for, in the shape that its loader reads.
 macro_rules! storage_map {

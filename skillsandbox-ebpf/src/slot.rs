@@ -80,6 +80,21 @@ pub unsafe fn holds(slot: u32, task: *const u8) -> bool {
 /// What [`flags`] answers for a slot whose policy is not complete. No combination of flags.
 pub const NO_POLICY: u32 = u32::MAX;
 
+/// Port of the name server of the slot, at 127.0.0.1 or at ::1, or 0.
+#[inline(always)]
+pub fn name_server(slot: u32, v4: bool) -> u16 {
+    match CONFIG.get(slot) {
+        Some(config) if config.state == STATE_ENFORCING => {
+            if v4 {
+                config.name_server[0]
+            } else {
+                config.name_server[1]
+            }
+        }
+        _ => 0,
+    }
+}
+
 /// The flags of the slot, or [`NO_POLICY`].
 ///
 /// A number and not an `Option`: LLVM spills the bytes of an absent value unwritten, and Linux

@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod dns;
 pub mod isolate;
 pub mod kernel;
 pub mod manifest;

@@ -195,7 +195,7 @@ impl Trial {
     /// What the kernel says: the outcome and the one event of each access.
     fn answers(&mut self, set: &RuleSet, accesses: &[Access]) -> Result<Vec<Answer>> {
         let slot = self.slot.as_mut().context("not attached")?;
-        slot.attached.rearm(&set.compile()?, 0)?;
+        slot.attached.rearm(&set.compile()?)?;
         let errnos = self.inside.make(accesses)?;
         let mut events: Vec<Option<Event>> = vec![None; accesses.len()];
         let mut trouble = None;

@@ -107,7 +107,7 @@ fn push(set: &mut RuleSet, subject: Subject) {
         Subject::Persistent { name, below } => {
             format!("persistent {} {below}", name.escape_ascii())
         }
-        Subject::Address { .. } => format!("{subject:?}"),
+        Subject::Address { .. } | Subject::Host { .. } => format!("{subject:?}"),
     };
     set.push(subject, text, None);
 }

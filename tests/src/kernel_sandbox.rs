@@ -75,7 +75,7 @@ impl Ground {
         let (mut attached, rings) = self
             .objects
             .attach(&self.id, slot, &target, tables, ring_bytes)?;
-        attached.arm(0)?;
+        attached.arm(0, [0; 2])?;
         Ok((attached, rings))
     }
 }

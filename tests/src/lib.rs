@@ -17,5 +17,6 @@ pub mod kernel_rules;
 pub mod kernel_sandbox;
 pub mod kernel_world;
 pub mod manifest;
+pub mod network;
 pub mod sandbox;
 pub mod scene;

@@ -55,11 +55,6 @@ fn a_refused_manifest_is_120_and_nothing_runs() {
             "not enforced yet",
         ),
         ("/audit", json!({"aggregate": true}), "not enforced yet"),
-        (
-            "/permissions/network/egress",
-            json!([{"domain": "*.example.com"}]),
-            "not enforced yet",
-        ),
         ("/permissions/netwrk", json!({}), "did you mean `network`?"),
         ("/resources/memory_mb", json!(0), "out of range"),
     ];

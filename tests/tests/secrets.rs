@@ -208,40 +208,6 @@ fn home_and_temporary_folders_exist_and_are_the_sandboxs_own() {
     );
 }
 
-#[test]
-fn declared_names_are_in_the_hosts_file_and_no_server_is_configured() {
-    let scene = Scene::new("hosts");
-    // The first name of this host's own that is not localhost; localhost where there is none.
-    let hosts = fs::read_to_string("/etc/hosts").expect("/etc/hosts");
-    let names = hosts.lines().filter(|line| line.starts_with("127.0.0.1"));
-    let mut names = names.flat_map(|line| line.split_whitespace().skip(1));
-    let name = names
-        .find(|name| *name != "localhost")
-        .unwrap_or("localhost");
-    let egress = json!([{"domain": name, "ports": [443]}]);
-    let manifest = Manifest::default().set("/permissions/network/egress", egress);
-    let script = "cat /etc/hosts; echo; cat /etc/resolv.conf";
-    let with = Run::shell(&scene, &manifest, script)
-        .end()
-        .with_code(0)
-        .output();
-    assert!(
-        with.lines().any(|line| line == format!("127.0.0.1 {name}")),
-        "{with}"
-    );
-    assert!(with.ends_with("\n\n"), "a name server: {with}");
-    let without = Run::shell(&scene, &Manifest::default(), script)
-        .end()
-        .with_code(0)
-        .output();
-    assert!(
-        !without
-            .lines()
-            .any(|line| line == format!("127.0.0.1 {name}")),
-        "{without}"
-    );
-}
-
 mod kernel_tier {
     use std::{
         os::unix::process::CommandExt,

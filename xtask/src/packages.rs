@@ -77,6 +77,16 @@ const PACKAGES: &[(&str, Need, &str)] = &[
         "addresses and links of the tests' networks",
     ),
     ("strace", Need::Test, "an attacker's ptrace"),
+    (
+        "dnsmasq-base",
+        Need::Test,
+        "the name server of the tests' networks",
+    ),
+    (
+        "bind9-dnsutils",
+        Need::Test,
+        "dig, which asks name servers by hand",
+    ),
     ("curl", Need::Test, "an honest program"),
     ("git", Need::Test, "an honest program"),
     ("jq", Need::Test, "an honest program"),

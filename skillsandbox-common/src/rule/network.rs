@@ -24,6 +24,17 @@ impl Protocols {
     /// `protocol: any`.
     pub const ANY: u16 = Self::TCP | Self::UDP | Self::OTHER;
 
+    /// Bits to shift those of a range by whose time has passed: what is connected goes on, and
+    /// nothing connects any more.
+    const AGED: u16 = 8;
+
+    /// The same protocols, of a range whose time has passed.
+    #[must_use]
+    #[inline(always)]
+    pub const fn aged(protocols: u16) -> u16 {
+        protocols << Self::AGED
+    }
+
     /// The bit of an `IPPROTO_*` number (`include/uapi/linux/in.h`).
     #[must_use]
     #[inline(always)]
@@ -46,7 +57,7 @@ pub struct PortRange {
     pub first: u16,
     /// Last port, itself included.
     pub last: u16,
-    /// Bits of [`Protocols`].
+    /// Bits of [`Protocols`], [`aged`](Protocols::aged) or not.
     pub protocols: u16,
     /// Rule number from 1; 0 ends the list.
     pub rule: u16,

@@ -4,6 +4,7 @@ mod create;
 mod entry;
 mod exec;
 mod file;
+mod name_server;
 mod network;
 mod packet;
 mod process;

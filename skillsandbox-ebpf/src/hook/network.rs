@@ -10,6 +10,7 @@ use skillsandbox_common::{
     rule::{ADDRESS_KEY_LEN, Decision, NetworkRule, Protocols, decide_bind},
 };
 
+use super::name_server;
 use crate::{
     actor, emit,
     maps::{NETWORK_RULES, pointer},
@@ -131,6 +132,10 @@ fn decide(kind: Kind, ctx: &SockAddrContext, family: u16, address: [u8; ADDRESS_
         Decision::deny(Reason::NoPolicy, 0)
     } else if matches!(kind, Kind::Bind) {
         decide_bind(port)
+    } else if name_server::answers(slot, &address, port, protocol) {
+        name_server::redirect(ctx, slot, family == AF_INET, &address)
+    } else if name_server::is_at(slot, &address, port) && name_server::has_asked(ctx) {
+        name_server::ALLOWED
     } else {
         look_up(slot, address, port, Protocols::of_ip_protocol(protocol))
     };

@@ -10,7 +10,10 @@ use skillsandbox_common::{
     rule::{ADDRESS_KEY_LEN, Protocols},
 };
 
-use super::network::{self, ip6, mapped};
+use super::{
+    name_server,
+    network::{self, ip6, mapped},
+};
 use crate::{emit, slot};
 
 const AF_INET: u32 = 2;
@@ -66,10 +69,11 @@ fn decide(ctx: &SkBuffContext, other: &End) -> i32 {
     let slot = slot::attached();
     let allowed = slot::flags(slot) != slot::NO_POLICY
         && match peer(ctx, other) {
-            Ok((address, port, protocol)) => {
-                let protocol = Protocols::of_ip_protocol(protocol.into());
-                let decision = network::look_up(slot, address, port, protocol);
-                matches!(decision.verdict, Verdict::Allow)
+            Ok((address, port, protocols)) => {
+                name_server::is_at(slot, &address, port) || {
+                    let decision = network::look_up(slot, address, port, protocols);
+                    matches!(decision.verdict, Verdict::Allow)
+                }
             }
             Err(_) => false,
         };
@@ -84,10 +88,11 @@ fn decide(ctx: &SkBuffContext, other: &End) -> i32 {
     super::answer(ctx, "packet", verdict)
 }
 
-/// Who is at the other end: address (IPv4 as mapped), port and protocol. That of the socket where
-/// it is connected: a host that translates addresses has changed the packet's.
+/// Who is at the other end: address (IPv4 as mapped), port and bits of [`Protocols`]. That of the
+/// socket where it is connected: a host that translates addresses has changed the packet's. What is
+/// connected goes on when the time of its rule has passed.
 #[inline(always)]
-fn peer(ctx: &SkBuffContext, other: &End) -> Result<([u8; ADDRESS_KEY_LEN], u16, u8), i64> {
+fn peer(ctx: &SkBuffContext, other: &End) -> Result<([u8; ADDRESS_KEY_LEN], u16, u16), i64> {
     let (address, protocol, ports) = match u16::from_be(ctx.skb.protocol() as u16) {
         ETH_P_IP => {
             let header: [u8; IPV4_HEADER] = ctx.load(0)?;
@@ -107,12 +112,14 @@ fn peer(ctx: &SkBuffContext, other: &End) -> Result<([u8; ADDRESS_KEY_LEN], u16,
     }
     let port: [u8; 2] = ctx.load(ports + other.port)?;
     let (mut address, mut port) = (address, u16::from_be_bytes(port));
+    let mut protocols = Protocols::of_ip_protocol(protocol.into());
     // SAFETY: reads of the context and of its socket that the verifier allows.
     unsafe {
         let socket = (&raw const (*ctx.skb.skb).__bindgen_anon_2.sk).read_volatile();
         if !socket.is_null() {
             let connected = (&raw const (*socket).dst_port).read_volatile();
             if connected != 0 {
+                protocols |= Protocols::aged(protocols);
                 port = u16::from_be(connected);
                 address = if (&raw const (*socket).family).read_volatile() == AF_INET {
                     mapped((&raw const (*socket).dst_ip4).read_volatile().to_ne_bytes())
@@ -122,5 +129,5 @@ fn peer(ctx: &SkBuffContext, other: &End) -> Result<([u8; ADDRESS_KEY_LEN], u16,
             }
         }
     }
-    Ok((address, port, protocol))
+    Ok((address, port, protocols))
 }

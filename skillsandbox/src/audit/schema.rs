@@ -16,11 +16,14 @@ use super::{
     decode::decode,
     describe::{ByResult, Judge, Knowledge, Names, RuleText},
     process::{Executable, Processes},
-    record::{Deadline, End, Ending, Environment, Layer, Limit, Lost, Note, Record, Start},
+    record::{
+        AddressChange, Change, Deadline, Dns, End, Ending, Environment, Layer, Limit, Lost, Note,
+        Record, Start,
+    },
     sequence::Sequences,
     testing,
 };
-use crate::policy::{Advice, DeniedAddress, DeniedFile, RuleSet, advise_address};
+use crate::policy::{Advice, DeniedAddress, DeniedFile, RuleSet, advise_address, advise_name};
 
 const PAGE: &str = include_str!("../../../docs/events.md");
 
@@ -250,6 +253,13 @@ fn notes() -> Vec<Note> {
             count: 1,
             effect: "processes were killed".to_owned(),
         }),
+        Note::Dns(dns()),
+        Note::Address(AddressChange {
+            change: Change::Granted,
+            name: "api.openweathermap.org".to_owned(),
+            address: [203, 0, 113, 9].into(),
+            seconds: Some(300),
+        }),
         Note::Lost(Lost {
             dropped: Dropped::of(&counters),
             undecodable: 0,
@@ -261,6 +271,13 @@ fn notes() -> Vec<Note> {
             balanced: true,
         }),
     ]
+}
+
+fn dns() -> Dns {
+    let mut dns = Dns::asked("collector.example.net", "A".to_owned(), "udp");
+    dns.deny(Reason::NoRule);
+    dns.advise(advise_name(Reason::NoRule, "collector.example.net"));
+    dns
 }
 
 /// What the code writes for each of these, in order.

@@ -11,7 +11,8 @@ use skillsandbox_common::header::Reason;
 use super::{
     code::Code,
     record::{
-        Event, FileAccess, NetworkAccess, ProcessAccess, Record, SocketAccess, UnixAccess, What,
+        Event, FileAccess, NetworkAccess, Note, ProcessAccess, Record, SocketAccess, UnixAccess,
+        What,
     },
     text::Escaped,
 };
@@ -54,10 +55,16 @@ struct Target<'a> {
 impl Violations {
     /// Counts the record if it is a denial.
     pub fn add(&mut self, record: &Record<'_>) {
-        let (true, What::Event(event)) = (record.is_denial(), &record.what) else {
-            return;
-        };
         self.scratch.clear();
+        let event = match &record.what {
+            What::Note(Note::Dns(dns)) if dns.is_denial() => {
+                let name = dns.name.as_deref().unwrap_or("?");
+                let _ = write!(self.scratch, "dns {}", Escaped(name.as_bytes()));
+                return self.count("dns", dns.reason);
+            }
+            What::Event(event) if record.is_denial() => event,
+            _ => return,
+        };
         let (kind, decided) = match event {
             Event::Connect(network) => (
                 "connect",
@@ -76,9 +83,14 @@ impl Violations {
                 None => return,
             },
         };
+        self.count(kind, decided);
+    }
+
+    /// Counts one of this kind, whose target is in `scratch`.
+    fn count(&mut self, kind: &'static str, reason: Code<Reason>) {
         self.total += 1;
         *self.by_kind.entry(kind).or_default() += 1;
-        *self.by_reason.entry(decided).or_default() += 1;
+        *self.by_reason.entry(reason).or_default() += 1;
         if let Some(count) = self.targets.get_mut(&self.scratch) {
             *count += 1;
         } else if self.targets.len() < TARGETS_MAX {

@@ -12,8 +12,8 @@ use super::{
     code::Code,
     counts::Summary,
     record::{
-        Actor, Decided, Ending, Event, FileAccess, NetworkAccess, Note, Record, SocketAccess,
-        UnixAccess, What,
+        Actor, AddressChange, Decided, Dns, Ending, Event, FileAccess, NetworkAccess, Note, Record,
+        SocketAccess, UnixAccess, What,
     },
     sink::Sink,
     text::{Escaped, Quoted},
@@ -288,6 +288,8 @@ fn show_note(out: &mut impl Write, colour: Colour, note: &Note) -> io::Result<()
             );
             write!(out, "{}", colour.warning(&text))
         }
+        Note::Dns(dns) => show_dns(out, colour, dns),
+        Note::Address(change) => show_address(out, change),
         Note::Lost(lost) => {
             let text = format!(
                 "LOST  {} allowed, {} denied, {} of processes, {} undecodable, at most {} skipped",
@@ -300,6 +302,47 @@ fn show_note(out: &mut impl Write, colour: Colour, note: &Note) -> io::Result<()
             write!(out, "{}", colour.alarm(&text))
         }
         Note::End(end) => write!(out, "end   {}", Ended(&end.ending)),
+    }
+}
+
+fn show_dns(out: &mut impl Write, colour: Colour, dns: &Dns) -> io::Result<()> {
+    show_verdict(out, colour, "dns", dns.verdict)?;
+    match &dns.name {
+        Some(name) => write!(out, "{}", Quoted(name.as_bytes()))?,
+        None => write!(out, "(not to be read)")?,
+    }
+    if let Some(kind) = &dns.record_type {
+        write!(out, " {kind}")?;
+    }
+    write!(out, ": {}", dns.code)?;
+    for address in &dns.addresses {
+        write!(out, " {address}")?;
+    }
+    for address in &dns.refused {
+        write!(out, " without {address}")?;
+    }
+    if let Some(error) = &dns.error {
+        write!(out, " ({})", Escaped(error.as_bytes()))?;
+    }
+    if dns.is_denial() {
+        write!(out, "  {}", dns.reason)?;
+    }
+    if let Some(rule) = &dns.rule {
+        let text = Escaped(rule.text.as_bytes());
+        write!(out, "  rule {}: {text}", rule.number)?;
+    }
+    match &dns.permit {
+        Some(line) => write!(out, "  + {line}"),
+        None => Ok(()),
+    }
+}
+
+fn show_address(out: &mut impl Write, change: &AddressChange) -> io::Result<()> {
+    let name = Quoted(change.name.as_bytes());
+    let address = change.address;
+    match change.seconds {
+        Some(seconds) => write!(out, "      address {address} of {name} for {seconds} s"),
+        None => write!(out, "      address {address} of {name} no more"),
     }
 }
 

@@ -33,7 +33,6 @@ pub fn code_of(error: &anyhow::Error) -> ExitCode {
             RunError::Manifest(_)
             | RunError::NotEnforced { .. }
             | RunError::NotOfTheHost { .. }
-            | RunError::Unresolved { .. }
             | RunError::Network(_)
             | RunError::Compile(_),
         ) => MANIFEST,

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -17,7 +17,7 @@ use skillsandbox_common::{
 use super::run::folder_of;
 use crate::{
     isolate::paths,
-    manifest::{Manifest, text::visible},
+    manifest::{DomainPattern, Manifest, text::visible},
     policy::{Advice, DeniedAddress, DeniedFile, Network, RuleSet, advise_address},
     supervise::{self, Request},
 };
@@ -43,7 +43,8 @@ impl Protocol {
 
 /// Say whether a manifest allows an access, by which rule, or what to add so that it does.
 ///
-/// Decided as on this host now: links are followed and names resolved, and nothing is executed.
+/// Decided as on this host now: links are followed, and nothing is executed. A name is decided on by
+/// the rules on names, whatever addresses it has.
 /// Exit code 0 when the access is allowed, 1 when it is denied.
 #[derive(Args, Debug)]
 pub(super) struct ExplainArguments {
@@ -70,9 +71,9 @@ struct Asked {
     /// Execute it.
     #[arg(long, value_name = "PATH")]
     exec: Option<PathBuf>,
-    /// Connect or send to this address and port.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    connect: Option<SocketAddr>,
+    /// Connect or send to this address or name, and port.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host)]
+    connect: Option<(Host, u16)>,
 }
 
 /// Runs the subcommand.
@@ -84,10 +85,15 @@ pub(super) fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
         command: None,
         extra_arguments: Vec::new(),
     };
-    let (plan, _) = super::block_on(async { Ok(supervise::dry_run(&request).await?) })?;
+    let (plan, _) = supervise::dry_run(&request)?;
     let asked = &arguments.access;
-    let (decision, advice) = match (asked, asked.connect) {
-        (_, Some(address)) => of_address(&plan.rules, address, arguments.protocol),
+    let (decision, advice) = match (asked, &asked.connect) {
+        (_, Some((Host::Address(address), port))) => {
+            of_address(&plan.rules, *address, *port, arguments.protocol)
+        }
+        (_, Some((Host::Name(name), port))) => {
+            of_name(&plan.rules, name, *port, arguments.protocol)
+        }
         (
             Asked {
                 read: Some(path), ..
@@ -128,17 +134,57 @@ fn of_file(rules: &RuleSet, path: &Path, access: u16) -> anyhow::Result<(Decisio
     Ok((decision, supervise::advise_file(rules, &denied)))
 }
 
-fn of_address(rules: &RuleSet, socket: SocketAddr, protocol: Protocol) -> (Decision, Advice) {
-    let address = socket.ip().to_canonical();
+/// Where to connect to.
+#[derive(Clone, Debug)]
+enum Host {
+    Address(IpAddr),
+    Name(String),
+}
+
+fn host(text: &str) -> Result<(Host, u16), String> {
+    if let Ok(socket) = text.parse::<SocketAddr>() {
+        return Ok((Host::Address(socket.ip()), socket.port()));
+    }
+    let Some((name, port)) = text.rsplit_once(':') else {
+        return Err("write a host and a port, such as `example.com:443`".to_owned());
+    };
+    let port = port.parse().map_err(|_| format!("`{port}` is no port"))?;
+    match name.parse() {
+        Ok(DomainPattern::Exact(name)) => Ok((Host::Name(name), port)),
+        Ok(DomainPattern::Below(_)) => Err("name one host, not a wildcard".to_owned()),
+        Err(refusal) => Err(refusal.message),
+    }
+}
+
+fn of_name(rules: &RuleSet, name: &str, port: u16, protocol: Protocol) -> (Decision, Advice) {
+    let bit = Protocols::of_ip_protocol(protocol.number().into());
+    let decision = rules.decide_host(name, port, bit);
+    let advice = advise_address(&DeniedAddress {
+        reason: decision.reason,
+        address: Ipv4Addr::UNSPECIFIED.into(),
+        port,
+        protocol: protocol.number(),
+        name: Some(name),
+    });
+    (decision, advice)
+}
+
+fn of_address(
+    rules: &RuleSet,
+    address: IpAddr,
+    port: u16,
+    protocol: Protocol,
+) -> (Decision, Advice) {
+    let address = address.to_canonical();
     let decision = rules.decide_address(
         Network::host(address).address(),
-        socket.port(),
+        port,
         Protocols::of_ip_protocol(protocol.number().into()),
     );
     let advice = advise_address(&DeniedAddress {
         reason: decision.reason,
         address,
-        port: socket.port(),
+        port,
         protocol: protocol.number(),
         name: None,
     });
@@ -211,8 +257,8 @@ mod tests {
              take `filesystem.deny /nowhere/x` out of line 4 of the manifest: a deny wins over \
              every permission\n"
         );
-        let address = "203.0.113.7:53".parse().unwrap();
-        let (decision, advice) = of_address(&rules(), address, Protocol::Udp);
+        let address: SocketAddr = "203.0.113.7:53".parse().unwrap();
+        let (decision, advice) = of_address(&rules(), address.ip(), address.port(), Protocol::Udp);
         assert_eq!(decision.verdict, Verdict::Deny);
         let Advice::Permit(line) = advice else {
             panic!("{advice:?}");

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     io::{self, Write},
+    net::{AddrParseError, IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -16,6 +17,9 @@ use crate::{
     policy::Tables,
     supervise::{self, Events, Options, Plan, Request},
 };
+
+/// Port of resolvers (RFC 1035, section 4.2).
+const DNS: u16 = 53;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RequiredTier {
@@ -63,6 +67,10 @@ pub(super) struct RunArguments {
     /// that the sandbox does not have, file modes. Costs every process of the host a little.
     #[arg(long)]
     record_refused: bool,
+    /// Look names up at this resolver, ADDRESS or ADDRESS:PORT [default: those of /etc/resolv.conf].
+    /// Names of this host's /etc/hosts are answered from there. Can be given more than once.
+    #[arg(long, value_name = "ADDRESS", value_parser = resolver)]
+    resolver: Vec<SocketAddr>,
     /// Leave a layer out: ebpf, mounts, landlock, seccomp, namespaces. Only in builds for tests.
     #[cfg(feature = "test-layers")]
     #[arg(long, value_name = "LAYER", value_delimiter = ',', value_parser = layer)]
@@ -81,7 +89,7 @@ pub(super) struct RunArguments {
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let request = request(arguments)?;
     if arguments.dry_run {
-        let (plan, tables) = super::block_on(async { Ok(supervise::dry_run(&request).await?) })?;
+        let (plan, tables) = supervise::dry_run(&request)?;
         show(&plan, &tables).context("cannot write to standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -98,6 +106,11 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(exit::RECORD));
     }
     Ok(ExitCode::from(outcome.exit_code.unwrap_or(exit::DEADLINE)))
+}
+
+fn resolver(text: &str) -> Result<SocketAddr, AddrParseError> {
+    let alone = text.parse::<IpAddr>();
+    alone.map_or_else(|_| text.parse(), |address| Ok((address, DNS).into()))
 }
 
 #[cfg(feature = "test-layers")]
@@ -155,6 +168,7 @@ fn options(arguments: &RunArguments) -> Options {
         user: arguments.user.clone(),
         stdin: arguments.stdin,
         record_refused: arguments.record_refused,
+        resolvers: arguments.resolver.clone(),
         #[cfg(feature = "test-layers")]
         without: arguments.without_layer.clone(),
     }

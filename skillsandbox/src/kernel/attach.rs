@@ -13,13 +13,13 @@ use aya::programs::{
 };
 use skillsandbox_common::{
     names::{Hook, PROGRAMS, Program},
-    slot::SlotCounters,
+    slot::{FLAG_NAMES, STATE_ENFORCING, SlotConfig, SlotCounters},
 };
 
 use super::objects::SANDBOXES;
 use super::{
-    KernelError, Objects, ProgramState, Proof, Rings, bpffs, maps::Maps, prove::Prover,
-    skips::Skips,
+    AddressRules, KernelError, Objects, ProgramState, Proof, Rings, bpffs, maps::Maps,
+    prove::Prover, skips::Skips,
 };
 use crate::policy::Tables;
 
@@ -92,6 +92,12 @@ impl Objects {
             }
             let (proof, never_called) = match program.hook {
                 Hook::RawTracepoint(_) => continue,
+                // It decides nothing, so there is nothing to prove, nor to claim.
+                Hook::SocketAnswer(_) => {
+                    let link = self.link(program, target.cgroup)?;
+                    pin(link, program.name, &sandbox.links)?;
+                    continue;
+                }
                 Hook::Lsm(_) => {
                     // Another sandbox may have attached it: it is this cgroup that it comes to.
                     sandbox.maps.forget_cgroup(target.cgroup_id)?;
@@ -174,12 +180,16 @@ impl Objects {
                 let id = loaded.attach(cgroup).map_err(&refused)?;
                 Ok(loaded.take_link(id).map_err(&refused)?.into())
             }
-            Hook::SocketAddress(hook) => {
+            Hook::SocketAddress(hook) | Hook::SocketAnswer(hook) => {
                 let kind = match hook {
                     "connect4" => CgroupSockAddrAttachType::Connect4,
                     "connect6" => CgroupSockAddrAttachType::Connect6,
                     "sendmsg4" => CgroupSockAddrAttachType::UDPSendMsg4,
                     "sendmsg6" => CgroupSockAddrAttachType::UDPSendMsg6,
+                    "recvmsg4" => CgroupSockAddrAttachType::UDPRecvMsg4,
+                    "recvmsg6" => CgroupSockAddrAttachType::UDPRecvMsg6,
+                    "getpeername4" => CgroupSockAddrAttachType::GetPeerName4,
+                    "getpeername6" => CgroupSockAddrAttachType::GetPeerName6,
                     "bind4" => CgroupSockAddrAttachType::Bind4,
                     _ => CgroupSockAddrAttachType::Bind6,
                 };
@@ -225,18 +235,28 @@ impl Attached {
         &self.refused
     }
 
-    /// Puts the policy in force: from here on the rules decide. `flags` are bits of
-    /// [`SlotConfig`](skillsandbox_common::slot::SlotConfig).
-    pub fn arm(&mut self, flags: u32) -> Result<(), KernelError> {
-        self.maps
-            .enforce(self.slot, self.cgroup_id, flags, self.denies_names)
+    /// Puts the policy in force: from here on the rules decide. `flags` and `name_server`
+    /// are those of [`SlotConfig`].
+    pub fn arm(&mut self, flags: u32, name_server: [u16; 2]) -> Result<(), KernelError> {
+        let names = if self.denies_names { FLAG_NAMES } else { 0 };
+        let config = SlotConfig {
+            state: STATE_ENFORCING,
+            flags: flags | names,
+            name_server,
+        };
+        self.maps.enforce(self.slot, self.cgroup_id, config)
     }
 
-    /// Puts other rules in force, with these flags. Meanwhile everything is denied.
-    pub fn rearm(&mut self, tables: &Tables, flags: u32) -> Result<(), KernelError> {
+    /// Puts other rules in force. Meanwhile everything is denied.
+    pub fn rearm(&mut self, tables: &Tables) -> Result<(), KernelError> {
         self.maps.refill(self.slot, tables)?;
         self.denies_names = tables.denies_names;
-        self.arm(flags)
+        self.arm(0, [0; 2])
+    }
+
+    /// The address rules in force, to be changed while they are.
+    pub fn address_rules(&self) -> Result<AddressRules, KernelError> {
+        self.maps.address_rules(self.slot)
     }
 
     /// What the programs have counted.

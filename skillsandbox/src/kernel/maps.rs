@@ -3,7 +3,7 @@
 use zerocopy::{Immutable, IntoBytes};
 
 use super::{KernelError, Objects, Rings};
-use crate::policy::{FileEntry, NetworkEntry, Tables};
+use crate::policy::{FileEntry, Network, NetworkEntry, Tables};
 use aya::maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, RingBuf, lpm_trie::Key,
 };
@@ -14,7 +14,7 @@ use skillsandbox_common::{
         MAP_HOMES, MAP_NETWORK_RULES, MAP_TRACED,
     },
     rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN},
-    slot::{FLAG_NAMES, STATE_ENFORCING, SlotConfig, SlotCounters},
+    slot::{SlotConfig, SlotCounters},
 };
 
 /// `BPF_F_NO_PREALLOC`, which a longest-prefix-match map must have.
@@ -24,6 +24,9 @@ const DENIALS_BYTES: u32 = 256 * 1024;
 
 /// The slot that no sandbox has, and whose policy is never complete.
 const NO_SLOT: u32 = 0;
+
+/// Most addresses that the names of one sandbox have at a time.
+pub const NAMED_ADDRESSES_MAX: usize = 16_384;
 
 type Config = [u8; size_of::<SlotConfig>()];
 type Counters = [u8; size_of::<SlotCounters>()];
@@ -166,27 +169,22 @@ impl Maps {
         &mut self,
         slot: u32,
         cgroup_id: u64,
-        flags: u32,
-        denies_names: bool,
+        config: SlotConfig,
     ) -> Result<(), KernelError> {
-        let flags = if denies_names {
-            flags | FLAG_NAMES
-        } else {
-            flags
-        };
-        self.set_config(
-            slot,
-            SlotConfig {
-                state: STATE_ENFORCING,
-                flags,
-            },
-        )?;
+        self.set_config(slot, config)?;
         self.traced
             .insert(cgroup_id, slot, 0)
             .map_err(KernelError::map("fill", MAP_TRACED))?;
         self.cgroup_slot
             .insert(cgroup_id, slot, 0)
             .map_err(KernelError::map("fill", MAP_CGROUP_SLOT))
+    }
+
+    /// The address rules of a slot.
+    pub(super) fn address_rules(&self, slot: u32) -> Result<AddressRules, KernelError> {
+        let trie = self.networks.get(&slot, 0);
+        let trie = trie.map_err(KernelError::map("open", MAP_NETWORK_RULES))?;
+        Ok(AddressRules { trie })
     }
 
     /// What the programs counted for a slot.
@@ -208,6 +206,31 @@ impl Maps {
     }
 }
 
+/// The address rules of one sandbox, while they are in force.
+pub struct AddressRules {
+    trie: NetworkTrie,
+}
+
+impl AddressRules {
+    /// Has this rule decide on one network, or none of its own.
+    pub fn set(&mut self, network: Network, rule: Option<&NetworkRule>) -> Result<(), KernelError> {
+        let key = Key::new(u32::from(network.prefix_bits()), network.address());
+        let done = match rule {
+            Some(rule) => self
+                .trie
+                .insert(&key, array_of::<{ size_of::<NetworkRule>() }>(rule), 0),
+            None => self.trie.remove(&key),
+        };
+        done.map_err(|source| KernelError::Rule { network, source })
+    }
+}
+
+impl std::fmt::Debug for AddressRules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddressRules").finish_non_exhaustive()
+    }
+}
+
 fn file_trie(entries: &[FileEntry]) -> Result<FileTrie, MapError> {
     let mut trie = FileTrie::create(room(entries.len()), NO_PREALLOC)?;
     for entry in entries {
@@ -223,7 +246,7 @@ fn file_trie(entries: &[FileEntry]) -> Result<FileTrie, MapError> {
 }
 
 fn network_trie(entries: &[NetworkEntry]) -> Result<NetworkTrie, KernelError> {
-    let mut trie = NetworkTrie::create(room(entries.len()), NO_PREALLOC)
+    let mut trie = NetworkTrie::create(room(entries.len() + NAMED_ADDRESSES_MAX), NO_PREALLOC)
         .map_err(KernelError::map("make", MAP_NETWORK_RULES))?;
     for NetworkEntry { network, rule } in entries {
         let key = Key::new(u32::from(network.prefix_bits()), network.address());

@@ -233,7 +233,9 @@ fn load_program(object: &mut aya::Ebpf, program: &Program, btf: &Btf) -> Result<
     match program.hook {
         Hook::LsmCgroup(hook) => <&mut LsmCgroup>::try_from(loaded)?.load(hook, btf),
         Hook::Lsm(hook) => <&mut Lsm>::try_from(loaded)?.load(hook, btf),
-        Hook::SocketAddress(_) => <&mut CgroupSockAddr>::try_from(loaded)?.load(),
+        Hook::SocketAddress(_) | Hook::SocketAnswer(_) => {
+            <&mut CgroupSockAddr>::try_from(loaded)?.load()
+        }
         Hook::Packet(_) => <&mut CgroupSkb>::try_from(loaded)?.load(),
         Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(loaded)?.load(),
     }
@@ -310,7 +312,9 @@ mod tests {
             let fits = match program.hook {
                 Hook::LsmCgroup(_) => matches!(section, ProgramSection::LsmCgroup),
                 Hook::Lsm(_) => matches!(section, ProgramSection::Lsm { sleepable: false }),
-                Hook::SocketAddress(_) => matches!(section, ProgramSection::CgroupSockAddr { .. }),
+                Hook::SocketAddress(_) | Hook::SocketAnswer(_) => {
+                    matches!(section, ProgramSection::CgroupSockAddr { .. })
+                }
                 Hook::Packet(_) => matches!(section, ProgramSection::CgroupSkb { .. }),
                 Hook::RawTracepoint(_) => matches!(section, ProgramSection::RawTracePoint),
             };

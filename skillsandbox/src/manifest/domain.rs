@@ -133,6 +133,19 @@ fn check_label(label: &str) -> Result<(), Refusal> {
     Err(Refusal::new(message, remedy))
 }
 
+impl DomainPattern {
+    /// Whether a name, in lower case and without the last dot, is meant.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => name == exact,
+            Self::Below(parent) => name
+                .strip_suffix(parent.as_str())
+                .is_some_and(|below| below.len() > 1 && below.ends_with('.')),
+        }
+    }
+}
+
 impl fmt::Display for DomainPattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

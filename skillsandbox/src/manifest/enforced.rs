@@ -3,9 +3,8 @@
 
 use serde::Serialize;
 
-use super::domain::DomainPattern;
 use super::path::DenyPattern;
-use super::schema::{Destination, Manifest, Mode};
+use super::schema::{Manifest, Mode};
 
 /// Something that a manifest asks for and that is not enforced yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,10 +26,6 @@ type Feature = (&'static str, fn(&Manifest) -> Askings);
 /// Every feature that is not enforced yet. One that comes to be enforced leaves this table, and
 /// nothing else here changes.
 const NOT_ENFORCED_YET: &[Feature] = &[
-    (
-        "names below a domain are not resolved yet",
-        wildcard_domains,
-    ),
     ("listening and accepting are always denied", listening),
     (
         "a skill that may write could give the file another name",
@@ -53,24 +48,6 @@ impl Manifest {
         }
         found
     }
-}
-
-fn wildcard_domains(manifest: &Manifest) -> Askings {
-    let entries = manifest.permissions.network.egress.iter().enumerate();
-    let wildcards = entries.filter(|(_, entry)| {
-        matches!(
-            entry.value.destination,
-            Destination::Domain(DomainPattern::Below(_))
-        )
-    });
-    wildcards
-        .map(|(index, entry)| {
-            (
-                format!("permissions.network.egress[{index}].domain"),
-                entry.line,
-            )
-        })
-        .collect()
 }
 
 fn names_of_what_may_be_renamed(manifest: &Manifest) -> Askings {

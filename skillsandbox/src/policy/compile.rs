@@ -102,7 +102,7 @@ impl RuleSet {
                 | Subject::Nameless(path, grant) => (path.clone(), *grant),
                 Subject::Name(name) => (anywhere(name), Grant::Deny),
                 Subject::Persistent { name, .. } => (anywhere(name), Grant::Allow(Access::PERSIST)),
-                Subject::Address { .. } => continue,
+                Subject::Address { .. } | Subject::Host { .. } => continue,
             };
             if path.len() > RULE_PATH_MAX {
                 return Err(CompileError::TooLong {
@@ -189,23 +189,32 @@ impl RuleSet {
                 .rev()
                 .find(|entry| entry.network.covers(&network));
             let inherited = wider.iter().flat_map(|entry| &entry.rule.ranges);
-            let mut kept: Vec<PortRange> = Vec::new();
-            for range in own.iter().chain(inherited).filter(|range| range.rule != 0) {
-                if !kept.iter().any(|earlier| holds(*earlier, *range)) {
-                    kept.push(*range);
-                }
-            }
-            let mut rule = NetworkRule::default();
-            if kept.len() > rule.ranges.len() {
-                return Err(CompileError::TooManyPorts { network });
-            }
-            for (place, range) in rule.ranges.iter_mut().zip(kept) {
-                *place = range;
-            }
+            let rule = merged(network, own.into_iter().chain(inherited.copied()))?;
             entries.push(NetworkEntry { network, rule });
         }
         Ok(entries)
     }
+}
+
+/// One rule of these ranges, the first of those that say the same; those without a rule are left out.
+pub(super) fn merged(
+    network: Network,
+    ranges: impl Iterator<Item = PortRange>,
+) -> Result<NetworkRule, CompileError> {
+    let mut kept: Vec<PortRange> = Vec::new();
+    for range in ranges.filter(|range| range.rule != 0) {
+        if !kept.iter().any(|earlier| holds(*earlier, range)) {
+            kept.push(range);
+        }
+    }
+    let mut rule = NetworkRule::default();
+    if kept.len() > rule.ranges.len() {
+        return Err(CompileError::TooManyPorts { network });
+    }
+    for (place, range) in rule.ranges.iter_mut().zip(kept) {
+        *place = range;
+    }
+    Ok(rule)
 }
 
 /// Adds a grant to an entry; the rule that came first keeps its number.

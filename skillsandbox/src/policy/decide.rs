@@ -19,7 +19,10 @@ pub(super) fn specificity(subject: &Subject, path: &[u8]) -> Option<(usize, Gran
         }
         Subject::Exact(rule, grant) => (path == rule).then_some((rule.len(), *grant)),
         Subject::Nameless(start, grant) => path.starts_with(start).then_some((start.len(), *grant)),
-        Subject::Name(_) | Subject::Persistent { .. } | Subject::Address { .. } => None,
+        Subject::Name(_)
+        | Subject::Persistent { .. }
+        | Subject::Address { .. }
+        | Subject::Host { .. } => None,
     }
 }
 

@@ -8,7 +8,7 @@ use skillsandbox_common::{
 };
 
 use super::{Grant, RuleSet, Subject, decide::specificity};
-use crate::manifest::{AbsolutePath, text::yaml_string};
+use crate::manifest::{AbsolutePath, DomainPattern, text::yaml_string};
 
 /// What would let a denied access through.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,6 +197,21 @@ fn permissions(path: &AbsolutePath, missing: u16, obeyed: Option<&str>) -> Strin
     format!("permissions: {{ {} }}", sections.join(", "))
 }
 
+/// What would let a name be looked up. The port that it is for is not known: that of HTTPS is taken.
+#[must_use]
+pub fn advise_name(reason: Reason, name: &str) -> Advice {
+    if reason != Reason::NoRule {
+        return words(reason);
+    }
+    match DomainPattern::from_str(name) {
+        Ok(pattern @ DomainPattern::Exact(_)) => Advice::Permit(format!(
+            "permissions: {{ network: {{ egress: [{{ domain: {}, ports: [443] }}] }} }}",
+            yaml_string(&pattern.to_string())
+        )),
+        _ => Advice::remedy("no host has such a name"),
+    }
+}
+
 /// What would let this connection or datagram through.
 #[must_use]
 pub fn advise_address(denied: &DeniedAddress<'_>) -> Advice {
@@ -264,6 +279,12 @@ fn words(reason: Reason) -> Advice {
         Reason::OutsideProcess => "no permission reaches a process outside the sandbox",
         Reason::ForeignNamespace => {
             "no path means anything in a namespace or root of the skill's own: stay in the sandbox's"
+        }
+        Reason::RecordType => "hosts are looked up by A, AAAA, CNAME, HTTPS and SVCB records alone",
+        Reason::NameTooLong => "below a wildcard names are shorter: declare this name itself",
+        Reason::TooManyNames => "declare the names themselves, or ask for fewer at a time",
+        Reason::PrivateAddress => {
+            "where a name is to lead to a host or network of one's own, grant the address as `cidr:`"
         }
         _ => "no permission changes it",
     })

@@ -4,11 +4,13 @@
 mod compile;
 mod decide;
 mod explain;
+mod hosts;
 mod network;
 mod rules;
 
 pub use compile::{CompileError, FileEntry, NetworkEntry, Tables};
-pub use explain::{Advice, DeniedAddress, DeniedFile, advise_address, advise_other};
+pub use explain::{Advice, DeniedAddress, DeniedFile, advise_address, advise_name, advise_other};
+pub use hosts::{Age, RESOLVERS};
 pub use network::{Network, NetworkError};
 pub use rules::{Grant, Rule, RuleSet, Subject};
 

@@ -3,6 +3,7 @@
 use skillsandbox_common::rule::Access;
 
 use super::Network;
+use crate::manifest::DomainPattern;
 
 /// What a rule gives or takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,17 @@ pub enum Subject {
     Address {
         /// The addresses.
         network: Network,
+        /// First port.
+        first: u16,
+        /// Last port, itself included.
+        last: u16,
+        /// Transport protocols.
+        protocols: u16,
+    },
+    /// The same at whatever addresses a host's name turns out to have.
+    Host {
+        /// The names.
+        pattern: DomainPattern,
         /// First port.
         first: u16,
         /// Last port, itself included.
@@ -133,7 +145,7 @@ impl Subject {
                     .collect()
             }
             Self::Persistent { .. } => "no write".to_owned(),
-            Self::Address { .. } => "egress".to_owned(),
+            Self::Address { .. } | Self::Host { .. } => "egress".to_owned(),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{
     ffi::OsString,
+    net::{Ipv4Addr, Ipv6Addr},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
 };
 
 use skillsandbox_common::rule::{Access, Protocols};
 
-use super::{error::RunError, names::Addresses, plan::line_of};
+use super::{error::RunError, plan::line_of};
 use crate::{
     isolate::{
         environment::HOME,
@@ -247,46 +248,66 @@ impl Draft {
         }));
     }
 
-    pub(super) fn network(
-        &mut self,
-        manifest: &Manifest,
-        addresses: &Addresses,
-    ) -> Result<(), RunError> {
+    pub(super) fn network(&mut self, manifest: &Manifest) -> Result<(), RunError> {
         for entry in &manifest.permissions.network.egress {
             let line = line_of(entry);
             match &entry.value.destination {
                 Destination::Cidr(cidr) => {
                     let network = Network::new(cidr.address(), cidr.prefix_length())?;
-                    self.egress(&entry.value, network, &network.to_string(), line);
+                    let subject = |first, last, protocols| Subject::Address {
+                        network,
+                        first,
+                        last,
+                        protocols,
+                    };
+                    self.egress(&entry.value, &network.to_string(), line, subject);
                 }
-                Destination::Domain(DomainPattern::Exact(name)) => {
-                    for address in addresses.of(name) {
-                        self.egress(&entry.value, Network::host(*address), name, line);
+                Destination::Domain(pattern) => {
+                    let subject = |first, last, protocols| Subject::Host {
+                        pattern: pattern.clone(),
+                        first,
+                        last,
+                        protocols,
+                    };
+                    self.egress(&entry.value, &pattern.to_string(), line, subject);
+                    if *pattern == DomainPattern::Exact("localhost".to_owned()) {
+                        self.localhost(&entry.value, line);
                     }
                 }
-                // Refused before a plan is made: `Manifest::not_enforced_yet`.
-                Destination::Domain(DomainPattern::Below(_)) => {}
             }
         }
         Ok(())
     }
 
-    fn egress(&mut self, entry: &Egress, network: Network, host: &str, line: Option<usize>) {
+    /// The one name that no name server is asked for: it is in the sandbox's `/etc/hosts`.
+    fn localhost(&mut self, entry: &Egress, line: Option<usize>) {
+        for address in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            let network = Network::host(address);
+            let subject = |first, last, protocols| Subject::Address {
+                network,
+                first,
+                last,
+                protocols,
+            };
+            self.egress(entry, "localhost", line, subject);
+        }
+    }
+
+    fn egress(
+        &mut self,
+        entry: &Egress,
+        host: &str,
+        line: Option<usize>,
+        subject: impl Fn(u16, u16, u16) -> Subject,
+    ) {
         let (protocols, word) = match entry.protocol {
             Protocol::Tcp => (Protocols::TCP, "tcp"),
             Protocol::Udp => (Protocols::UDP, "udp"),
             Protocol::Any => (Protocols::ANY, "any"),
         };
         for ports in &entry.ports {
-            let (first, last) = (ports.first(), ports.last());
-            let subject = Subject::Address {
-                network,
-                first,
-                last,
-                protocols,
-            };
             self.rules.push(
-                subject,
+                subject(ports.first(), ports.last(), protocols),
                 format!("network.egress {host} {ports}/{word}"),
                 line,
             );

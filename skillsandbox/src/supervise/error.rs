@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     audit::safe_file::SafeFileError,
+    dns::UpstreamError,
     isolate::IsolateError,
     kernel::KernelError,
     manifest::{ManifestError, NotEnforced, text::visible},
@@ -47,18 +48,9 @@ pub enum RunError {
         /// The path.
         path: String,
     },
-    /// A declared name has no address.
-    #[error("{file}:{line}: cannot resolve {name}: {reason}; check the name and this host's DNS")]
-    Unresolved {
-        /// The manifest.
-        file: String,
-        /// Line of the entry.
-        line: u32,
-        /// The name.
-        name: String,
-        /// Why not.
-        reason: String,
-    },
+    /// Names cannot be looked up.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// A network that is none.
     #[error(transparent)]
     Network(#[from] NetworkError),

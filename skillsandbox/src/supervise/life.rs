@@ -1,6 +1,6 @@
 //! One run, once its sandbox is made: start, wait, end.
 
-use std::{io, os::fd::AsFd, process::Stdio, time::Duration};
+use std::{io, os::fd::AsFd, process::Stdio, sync::Arc, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -11,7 +11,6 @@ use super::{
     error::RunError,
     files::Files,
     limits::Limits as MetLimits,
-    names::Addresses,
     output::{Budget, Pump},
     plan::{self, Plan, Request},
     recorder::{About, Recorder},
@@ -24,6 +23,7 @@ use crate::{
         record::{self, Deadline, Ending, Layer, Note, Start},
         trace::TraceInfo,
     },
+    dns::{Grants, NameServer, Sockets, Upstream},
     isolate::{
         Ports,
         cgroup::Limit,
@@ -33,7 +33,7 @@ use crate::{
         report::{Ended, LayerReport, Status},
         spawn::{Running, Streams, spawn},
     },
-    kernel::Rings,
+    kernel::{AddressRules, Attached, Rings},
     manifest::OnOverflow,
 };
 
@@ -85,14 +85,14 @@ impl Life<'_> {
     /// Runs the skill to its end.
     pub(super) async fn live(
         &self,
-        addresses: Addresses,
+        name_server: (Sockets, Upstream),
         rings: Rings,
         skill_dir: &impl AsFd,
         files: Files,
         interruptions: &mut Interruptions,
     ) -> Result<Outcome, RunError> {
         let clock = Clock::capture();
-        let launch = self.launch(&addresses);
+        let launch = self.launch();
         // Never our own descriptor: a socket would keep its own cgroup's rules, a folder would
         // lead out of the sandbox, a terminal can be written to.
         let stdin = if self.options.stdin {
@@ -120,24 +120,34 @@ impl Life<'_> {
             .chain(launched.iter().map(layer))
             .collect();
 
+        let attached = self.sandbox.attached();
+        let names = Arc::new(Grants::new(
+            self.plan.rules.clone(),
+            self.address_rules(&attached)?,
+        ));
         let about = About {
             sandbox: self.sandbox.id().to_owned(),
             clock,
             rules: self.plan.rules.clone(),
-            addresses,
+            names: Arc::clone(&names),
             #[cfg(feature = "bpf-log")]
             log: self.sandbox.program_log(),
         };
         let sinks = files.sinks(self.options.watch, self.trace_info(&layers, clock));
-        let recorder = Recorder::start(about, rings, self.sandbox.attached(), sinks)?;
+        let recorder = Recorder::start(about, rings, attached, sinks)?;
         recorder.note(Note::Start(self.start(layers.clone())));
         recorder.note(Note::Environment(self.environment()));
+
+        let (sockets, upstream) = name_server;
+        let name_server = NameServer::start(sockets, names, upstream, recorder.noting())
+            .map_err(RunError::process("start the name server"))?;
 
         let cause = match started {
             Ok(_) => self.wait(running, &recorder, interruptions).await,
             Err(error) => Err(error.into()),
         };
         self.sandbox.kill()?;
+        drop(name_server);
         let ending = match &cause {
             Ok(Cause::Ended(Some(ended))) => ending_of(*ended),
             Ok(Cause::Deadline | Cause::Signal(_) | Cause::Ended(None)) => {
@@ -228,7 +238,24 @@ impl Life<'_> {
         cause
     }
 
-    fn launch(&self, addresses: &Addresses) -> Launch {
+    /// The address rules in the kernel, where programs decide on addresses.
+    #[cfg_attr(
+        not(feature = "test-layers"),
+        expect(clippy::unused_self, reason = "in a build for tests there may be none")
+    )]
+    fn address_rules(&self, attached: &Attached) -> Result<Option<AddressRules>, RunError> {
+        #[cfg(feature = "test-layers")]
+        if self
+            .options
+            .without
+            .contains(&crate::isolate::report::Layer::Ebpf)
+        {
+            return Ok(None);
+        }
+        Ok(Some(attached.address_rules()?))
+    }
+
+    fn launch(&self) -> Launch {
         let manifest = &self.request.manifest;
         let resources = &manifest.resources;
         let held = |name: &str| {
@@ -259,12 +286,15 @@ impl Life<'_> {
                     ),
                 ),
                 etc("group", format!("root:x:0:\nskill:x:{gid}:\n")),
-                etc("hosts", addresses.hosts_file(hostname)),
-                // Port 53 is closed: every declared name is in `hosts`.
-                etc("resolv.conf", String::new()),
+                etc(
+                    "hosts",
+                    format!("127.0.0.1 localhost {hostname}\n::1 localhost {hostname}\n"),
+                ),
+                // Whatever is asked at port 53 goes to the sandbox's own name server.
+                etc("resolv.conf", "nameserver 127.0.0.1\n".to_owned()),
                 etc(
                     "nsswitch.conf",
-                    "passwd: files\ngroup: files\nhosts: files\n".to_owned(),
+                    "passwd: files\ngroup: files\nhosts: files dns\n".to_owned(),
                 ),
             ],
             limits: Limits {

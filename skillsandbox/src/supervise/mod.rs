@@ -7,7 +7,6 @@ mod files;
 mod judge;
 mod life;
 mod limits;
-mod names;
 mod output;
 mod plan;
 mod profile;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{draft::Draft, error::RunError, names::Addresses};
+use super::{draft::Draft, error::RunError};
 use crate::{
     isolate::{
         environment::Environment,
@@ -56,12 +56,12 @@ pub struct Plan {
 
 impl Plan {
     /// Works everything out. Links are followed, programs and paths must be there.
-    pub(super) fn make(request: &Request, addresses: &Addresses) -> Result<Self, RunError> {
+    pub(super) fn make(request: &Request) -> Result<Self, RunError> {
         let manifest = &request.manifest;
         let mut draft = Draft::default();
         draft.runtime(manifest.permissions.filesystem.runtime);
         draft.filesystem(manifest)?;
-        draft.network(manifest, addresses)?;
+        draft.network(manifest)?;
 
         let workdir = manifest.entrypoint.workdir.as_path();
         let view = View::new(

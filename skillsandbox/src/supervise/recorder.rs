@@ -9,7 +9,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{error::RunError, judge::ByRules, names::Addresses};
+use super::{error::RunError, judge::ByRules};
 use crate::{
     audit::{
         clock::Clock,
@@ -19,6 +19,7 @@ use crate::{
         record::{Ending, Note},
         sink::Sink,
     },
+    dns::Grants,
     kernel::{Attached, KernelError, Rings},
     policy::RuleSet,
 };
@@ -27,6 +28,8 @@ use crate::{
 const BATCH: usize = 8192;
 /// How long an event may lie on a ring that is not half full.
 const LATENCY: Duration = Duration::from_millis(10);
+/// Notes that may wait. Whoever has one more waits with it: none is lost.
+const MESSAGES_MAX: usize = 1024;
 /// How often losses are looked for.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 
@@ -35,7 +38,7 @@ pub(super) struct About {
     pub(super) sandbox: String,
     pub(super) clock: Clock,
     pub(super) rules: RuleSet,
-    pub(super) addresses: Addresses,
+    pub(super) names: Arc<Grants>,
     /// Debug messages of the eBPF programs.
     #[cfg(feature = "bpf-log")]
     pub(super) log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
@@ -52,7 +55,7 @@ enum Message {
 
 /// The thread.
 pub(super) struct Recorder {
-    messages: mpsc::Sender<Message>,
+    messages: mpsc::SyncSender<Message>,
     thread: JoinHandle<Result<Summary, KernelError>>,
 }
 
@@ -64,7 +67,7 @@ impl Recorder {
         attached: Arc<Attached>,
         sinks: Vec<(&'static str, Box<dyn Sink>)>,
     ) -> Result<Self, RunError> {
-        let (messages, inbox) = mpsc::channel();
+        let (messages, inbox) = mpsc::sync_channel(MESSAGES_MAX);
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || record(about, rings, &attached, sinks, &inbox))
@@ -76,6 +79,14 @@ impl Recorder {
     pub(super) fn note(&self, note: Note) {
         // A recorder that is gone says why when it is joined.
         let _gone = self.messages.send(Message::Note(note));
+    }
+
+    /// A way for another thread to do the same.
+    pub(super) fn noting(&self) -> impl Fn(Note) + Send + Sync + 'static {
+        let messages = self.messages.clone();
+        move |note| {
+            let _gone = messages.send(Message::Note(note));
+        }
     }
 
     /// Takes what is left on the rings and closes the record. Nothing may run in the sandbox.
@@ -114,7 +125,7 @@ fn record(
         sandbox: about.sandbox.clone(),
         clock: about.clock,
         rules: &rules,
-        names: Some(&about.addresses as &dyn Names),
+        names: Some(&*about.names as &dyn Names),
         judge: Some(&judge as &dyn Judge),
     });
     for (name, sink) in sinks {

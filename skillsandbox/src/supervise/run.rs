@@ -1,6 +1,9 @@
 //! `run`: a skill in a sandbox of its own, until it ends.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
@@ -8,12 +11,12 @@ use super::{
     error::RunError,
     files::Files,
     life::{Interruptions, Life},
-    names::Addresses,
     plan::{Plan, Request},
     sandbox::{Sandbox, Tier, Wanted},
 };
 use crate::{
     audit::{counts::Summary, record::Layer},
+    dns::{Sockets, Upstream},
     isolate::{
         cgroup::Resources,
         privileges::{Identity, Wanted as WantedIdentity},
@@ -49,6 +52,8 @@ pub struct Options {
     pub stdin: bool,
     /// On the kernel tier, also record calls that failed before an eBPF program was asked.
     pub record_refused: bool,
+    /// Resolvers that the sandbox's name server asks, in place of this host's.
+    pub resolvers: Vec<SocketAddr>,
     /// Layers to leave out.
     #[cfg(feature = "test-layers")]
     pub without: Vec<crate::isolate::report::Layer>,
@@ -68,10 +73,9 @@ pub struct Outcome {
 }
 
 /// Works out everything that a run would do, and does none of it.
-pub async fn dry_run(request: &Request) -> Result<(Plan, Tables), RunError> {
+pub fn dry_run(request: &Request) -> Result<(Plan, Tables), RunError> {
     refuse_what_is_not_enforced(request)?;
-    let addresses = Addresses::resolve(&request.manifest, &request.manifest_file).await?;
-    let plan = Plan::make(request, &addresses)?;
+    let plan = Plan::make(request)?;
     let tables = plan.rules.compile()?;
     Ok((plan, tables))
 }
@@ -91,8 +95,7 @@ fn refuse_what_is_not_enforced(request: &Request) -> Result<(), RunError> {
 pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunError> {
     let mut interruptions = Interruptions::listen()?;
     refuse_what_is_not_enforced(request)?;
-    let addresses = Addresses::resolve(&request.manifest, &request.manifest_file).await?;
-    let plan = Plan::make(request, &addresses)?;
+    let plan = Plan::make(request)?;
     let tables = plan.rules.compile()?;
     let identity = identity(options)?;
     let files = Files::open(options)?;
@@ -104,6 +107,13 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
     )
     .map_err(|error| RunError::state("open the folder", &request.skill_dir, error.into()))?;
 
+    let sockets = Sockets::bind().map_err(RunError::process("bind the name server"))?;
+    let (upstream, missing) = Upstream::new(&options.resolvers)?;
+    if let Some(missing) = missing
+        && plan.rules.names_hosts()
+    {
+        tracing::warn!("{missing}");
+    }
     let resources = &request.manifest.resources;
     let wanted = Wanted {
         resources: Resources {
@@ -113,6 +123,7 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
         },
         deny_on_overflow: request.manifest.audit.on_overflow == OnOverflow::Deny,
         record_refused: options.record_refused,
+        name_server: sockets.ports,
         #[cfg(feature = "test-layers")]
         without_programs: options
             .without
@@ -128,7 +139,8 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
     };
     let outcome = match life.check_tier() {
         Ok(()) => {
-            life.live(addresses, rings, &skill_dir, files, &mut interruptions)
+            let name_server = (sockets, upstream);
+            life.live(name_server, rings, &skill_dir, files, &mut interruptions)
                 .await
         }
         Err(error) => Err(error),

@@ -70,6 +70,8 @@ pub(super) struct Wanted {
     pub(super) resources: Resources,
     pub(super) deny_on_overflow: bool,
     pub(super) record_refused: bool,
+    /// Ports of its name server, at 127.0.0.1 and at ::1; 0 where there is none.
+    pub(super) name_server: [u16; 2],
     /// Attach no programs: only in builds for tests.
     #[cfg(feature = "test-layers")]
     pub(super) without_programs: bool,
@@ -161,7 +163,7 @@ impl Sandbox {
             flags |= FLAG_TRACE_REFUSED;
         }
         objects.trace(flags & (FLAG_TRACE_CALLS | FLAG_TRACE_REFUSED) != 0)?;
-        attached.arm(flags)?;
+        attached.arm(flags, wanted.name_server)?;
         Ok((cgroup, attached, rings, limits))
     }
 

@@ -3,6 +3,7 @@
 //! `docs/events.md` describes every field. A record of one kind always has the same fields; null
 //! means not known or not applicable.
 
+mod name;
 mod note;
 
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::policy::Advice;
 
+pub use name::{AddressChange, Change, Dns, StatedRule};
 pub use note::{Deadline, End, Environment, Layer, Limit, Lost, Note, Start};
 
 /// Version of the records' schema, the field `v`.

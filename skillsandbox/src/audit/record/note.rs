@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Ending;
+use super::{AddressChange, Dns, Ending};
 use crate::audit::counts::{Counts, Dropped};
 
 /// What userspace itself has to say about a run.
@@ -21,6 +21,10 @@ pub enum Note {
     Deadline(Deadline),
     /// It met a limit on a resource.
     Limit(Limit),
+    /// Its name server was asked.
+    Dns(Dns),
+    /// An address that a name has may be reached, or not any more.
+    Address(AddressChange),
     /// Records were lost since the last such note.
     Lost(Lost),
     /// The run is over.
@@ -36,6 +40,8 @@ impl Note {
             Self::Environment(_) => "environment",
             Self::Deadline(_) => "deadline",
             Self::Limit(_) => "limit",
+            Self::Dns(_) => "dns",
+            Self::Address(_) => "address",
             Self::Lost(_) => "lost",
             Self::End(_) => "end",
         }

@@ -92,7 +92,7 @@ impl Prover {
                 return self.attempt(&format!("{hook} {}", self.folder.display()));
             }
             Hook::LsmCgroup(hook) | Hook::SocketAddress(hook) | Hook::Packet(hook) => hook,
-            Hook::RawTracepoint(_) => "nothing",
+            Hook::SocketAnswer(_) | Hook::RawTracepoint(_) => "nothing",
         };
         self.attempt(what)
     }
