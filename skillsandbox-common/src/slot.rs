@@ -29,7 +29,7 @@ pub struct SlotConfig {
     pub state: u32,
     /// Bits `FLAG_*`.
     pub flags: u32,
-    /// Ports of the sandbox's own name server, at 127.0.0.1 and at ::1, in the machine's byte order.
+    /// Ports of the sandbox's own name server, at 127.0.0.1 and at `::1`, in the machine's byte order.
     /// What is asked of port 53 goes there; 0 where there is none.
     pub name_server: [u16; 2],
 }

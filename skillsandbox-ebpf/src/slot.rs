@@ -80,7 +80,7 @@ pub unsafe fn holds(slot: u32, task: *const u8) -> bool {
 /// What [`flags`] answers for a slot whose policy is not complete. No combination of flags.
 pub const NO_POLICY: u32 = u32::MAX;
 
-/// Port of the name server of the slot, at 127.0.0.1 or at ::1, or 0.
+/// Port of the name server of the slot, at 127.0.0.1 or at `::1`, or 0.
 #[inline(always)]
 pub fn name_server(slot: u32, v4: bool) -> u16 {
     match CONFIG.get(slot) {

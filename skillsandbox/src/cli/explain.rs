@@ -148,7 +148,9 @@ fn host(text: &str) -> Result<(Host, u16), String> {
     let Some((name, port)) = text.rsplit_once(':') else {
         return Err("write a host and a port, such as `example.com:443`".to_owned());
     };
-    let port = port.parse().map_err(|_| format!("`{port}` is no port"))?;
+    let port = port
+        .parse()
+        .map_err(|error| format!("`{port}` is no port: {error}"))?;
     match name.parse() {
         Ok(DomainPattern::Exact(name)) => Ok((Host::Name(name), port)),
         Ok(DomainPattern::Below(_)) => Err("name one host, not a wildcard".to_owned()),

@@ -53,7 +53,7 @@ mod tests {
         assert!(!bucket.take(start + Duration::from_millis(900)));
         assert!(bucket.take(start + Duration::from_millis(1100)));
         assert!(!bucket.take(start + Duration::from_millis(1900)));
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert!(bucket.take(later) && bucket.take(later) && !bucket.take(later));
     }
 }

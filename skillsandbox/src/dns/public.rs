@@ -46,14 +46,12 @@ fn is_public6(address: Ipv6Addr) -> bool {
             Some(v4) => is_public4(v4),
             None => false,
         },
-        // Translation by a well-known prefix (RFC 6052), and one for networks' own (RFC 8215).
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => embedded(high, low),
-        [0x64, 0xff9b, 1, ..] => false,
-        // 6to4 (RFC 3056), Teredo and its neighbours (RFC 2928).
-        [0x2002, high, low, ..] => embedded(high, low),
+        // Translation by a well-known prefix (RFC 6052), 6to4 (RFC 3056).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
+        // Translation by a prefix of a network's own (RFC 8215), discard-only (RFC 6666).
+        [0x64, 0xff9b, 1, ..] | [0x100, 0, 0, 0, ..] => false,
+        // Teredo and its neighbours (RFC 2928).
         [0x2001, second, ..] if second < 0x200 => false,
-        // Discard-only (RFC 6666).
-        [0x100, 0, 0, 0, ..] => false,
         // Unique local, link-local, site-local of old, multicast. Everything else is of 2000::/3.
         _ => first & 0xe000 == 0x2000 && (first, second) != (0x3fff, 0),
     }

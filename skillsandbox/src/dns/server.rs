@@ -55,7 +55,7 @@ const BINDS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Sockets {
     pairs: Vec<(UdpSocket, TcpListener)>,
-    /// At 127.0.0.1 and at ::1; 0 where this host has no such address.
+    /// At 127.0.0.1 and at `::1`; 0 where this host has no such address.
     pub ports: [u16; 2],
 }
 

@@ -10,7 +10,7 @@ use crate::policy::Age;
 
 /// How long an address stays a name's, whatever its answer said.
 const AT_LEAST: Duration = Duration::from_secs(30);
-const AT_MOST: Duration = Duration::from_secs(3600);
+const AT_MOST: Duration = Duration::from_hours(1);
 /// Most names that one address has at a time.
 const NAMES_MAX: usize = 64;
 /// Who was told an address may use it until the last moment.

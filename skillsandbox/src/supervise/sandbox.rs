@@ -70,7 +70,7 @@ pub(super) struct Wanted {
     pub(super) resources: Resources,
     pub(super) deny_on_overflow: bool,
     pub(super) record_refused: bool,
-    /// Ports of its name server, at 127.0.0.1 and at ::1; 0 where there is none.
+    /// Ports of its name server, at 127.0.0.1 and at `::1`; 0 where there is none.
     pub(super) name_server: [u16; 2],
     /// Attach no programs: only in builds for tests.
     #[cfg(feature = "test-layers")]

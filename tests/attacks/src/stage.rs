@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -36,6 +37,8 @@ pub struct Stage {
     pub victim_descriptor: i32,
     /// Who listens outside: `tcp4`, `tcp6`, `udp4`, `udp6`.
     pub ports: [u16; 4],
+    /// Who answers at port 53.
+    pub name_server: IpAddr,
     /// A port that may be reached over TCP and UDP at 127.0.0.1.
     pub granted: u16,
     /// Who listens at a path that is not granted.

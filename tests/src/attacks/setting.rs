@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::{AsRawFd, OwnedFd},
         linux::net::SocketAddrExt,
@@ -36,6 +36,7 @@ pub struct Setting {
     struck: PathBuf,
     tcp: [TcpListener; 2],
     udp: [UdpSocket; 2],
+    name_server: (TcpListener, UdpSocket),
     _granted: (TcpListener, UdpSocket),
     unix: [UnixListener; 3],
     datagrams: UnixDatagram,
@@ -72,6 +73,12 @@ impl Setting {
             socket.set_nonblocking(true).expect("a flag to set");
             socket
         });
+        // Not one that a host may have a name server of its own at.
+        let name_server = IpAddr::from([127, 0, 0, 99]);
+        let by_tcp = TcpListener::bind((name_server, 53)).expect("port 53");
+        let by_udp = UdpSocket::bind((name_server, 53)).expect("port 53");
+        by_tcp.set_nonblocking(true).expect("a flag to set");
+        by_udp.set_nonblocking(true).expect("a flag to set");
         let granted = TcpListener::bind(v4()).expect("a port to be granted");
         let granted_port = granted.local_addr().expect("its address").port();
         let granted_udp = UdpSocket::bind(("127.0.0.1", granted_port)).expect("the same of UDP");
@@ -116,6 +123,7 @@ impl Setting {
                 port(udp[0].local_addr()),
                 port(udp[1].local_addr()),
             ],
+            name_server,
             granted: granted_port,
             unix: unix_path,
             unix_in_allowed: unix_allowed,
@@ -131,6 +139,7 @@ impl Setting {
             struck,
             tcp,
             udp,
+            name_server: (by_tcp, by_udp),
             _granted: (granted, granted_udp),
             unix,
             datagrams,
@@ -176,6 +185,7 @@ impl Setting {
             .map(|attack| self.stage.allowed.join(attack.name).join("call-me"))
             .collect();
         while !over.load(Ordering::Relaxed) {
+            self.answer_questions();
             for file in &asking {
                 let Ok(text) = fs::read_to_string(file) else {
                     continue;
@@ -195,6 +205,18 @@ impl Setting {
                 };
             }
             thread::sleep(PAUSE);
+        }
+    }
+
+    /// Answers whatever is asked with the token.
+    fn answer_questions(&self) {
+        let token = self.stage.token.as_bytes();
+        let (by_tcp, by_udp) = &self.name_server;
+        while let Ok((_, asker)) = by_udp.recv_from(&mut [0; 512]) {
+            let _gone = by_udp.send_to(token, asker);
+        }
+        while let Ok((mut stream, _)) = by_tcp.accept() {
+            let _gone = stream.write_all(token);
         }
     }
 

@@ -1,6 +1,11 @@
 //! Reaching an address that was not declared, by TCP and UDP. Somebody listens at all of them.
 
-use std::{net::SocketAddr, os::fd::AsRawFd};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
+    time::Duration,
+};
 
 use super::address::{Raw, connect, send_to, socket_for};
 use crate::{
@@ -11,6 +16,9 @@ use crate::{
 };
 
 const FAMILY: &str = "network: reaching";
+
+/// Far longer than an answer takes.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const ONCE: &str = "eBPF holds it where the address is asked for: a packet of a connected socket is decided on by \
     the address that it is connected to";
@@ -131,14 +139,36 @@ pub(crate) const ATTACKS: &[Attack] = &[
         },
     )
     .alone(ONCE),
-    reach("ask-a-name-server", |_| send("127.0.0.1", 53)),
+    attack(FAMILY, "ask-a-name-server", &[EbpfNetwork], |place| {
+        let (socket, server) = (UdpSocket::bind("0.0.0.0:0")?, name_server(place));
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.send_to(&question(), server)?;
+        let mut answer = [0; 512];
+        let length = socket.recv(&mut answer)?;
+        place.is_token(answer.get(..length).unwrap_or_default())
+    })
+    .alone(TWICE),
+    attack(
+        FAMILY,
+        "ask-a-name-server-by-tcp",
+        &[EbpfNetwork],
+        |place| {
+            let mut stream = TcpStream::connect_timeout(&name_server(place), PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            let question = question();
+            let length = u16::try_from(question.len()).unwrap_or(0);
+            stream.write_all(&[&length.to_be_bytes(), question.as_slice()].concat())?;
+            let mut answer = [0; 512];
+            let length = stream.read(&mut answer)?;
+            place.is_token(answer.get(..length).unwrap_or_default())
+        },
+    )
+    .alone(TWICE),
     reach("ask-a-name-server-by-tls", |place| {
         // Whether anybody listens: what counts is that the question may leave.
         let _nobody = place;
         udp("127.0.0.1", 853).and_then(|()| send("127.0.0.1", 853))
     }),
-    reach("ask-a-name-server-elsewhere", |_| send("192.0.2.53", 53))
-        .lacking("a host without a route leads nowhere"),
     reach("send-to-the-metadata-address", |_| {
         send("169.254.169.254", 80)
     })
@@ -148,6 +178,22 @@ pub(crate) const ATTACKS: &[Attack] = &[
     })
     .lacking("a host without a route leads nowhere"),
 ];
+
+/// Where the stage has a name server, which answers with the token.
+fn name_server(place: &Place) -> SocketAddr {
+    SocketAddr::new(place.stage.name_server, 53)
+}
+
+/// Asks for the address of a name that is declared by nobody.
+fn question() -> Vec<u8> {
+    let mut question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0".to_vec();
+    for label in ["stolen", "example", "net", ""] {
+        question.extend(u8::try_from(label.len()));
+        question.extend(label.bytes());
+    }
+    question.extend([0, 1, 0, 1]);
+    question
+}
 
 fn at(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().expect("an address"), port)
