@@ -1,13 +1,14 @@
 //! The kernel side of a sandbox alone, without what `run` puts around it.
 
 use std::fs::{self, DirBuilder, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
 use skillsandbox::isolate::cgroup::{Cgroup, Hierarchy};
-use skillsandbox::kernel::{Attached, Objects, ProgramState, Rings, Target};
+use skillsandbox::kernel::{Attached, Objects, ProgramState, Rings, Target, prove::Prover};
 use skillsandbox::policy::Tables;
 use skillsandbox_common::names::PROGRAMS;
 
@@ -72,9 +73,10 @@ impl Ground {
         ring_bytes: u32,
     ) -> Result<(Attached, Rings)> {
         let target = Target::new(self.cgroup.folder(), self.cgroup.inode()?);
-        let (mut attached, rings) = self
-            .objects
-            .attach(&self.id, slot, &target, tables, ring_bytes)?;
+        let mut prover = Prover::start(self.cgroup.folder().as_fd())?;
+        let (mut attached, rings) =
+            self.objects
+                .attach(&self.id, slot, &target, tables, ring_bytes, &mut prover)?;
         attached.arm(0, [0; 2])?;
         Ok((attached, rings))
     }

@@ -33,11 +33,11 @@ const MANIFEST: &[u8] =
 const PERMISSIONS: &[(&str, &[&str])] = &[
     (
         "network egress, IPv4",
-        &["ebpf connect4", "ebpf sendmsg4", "ebpf egress"],
+        &["ebpf connect4", "ebpf sendmsg4", "ebpf egress", "iptables"],
     ),
     (
         "network egress, IPv6",
-        &["ebpf connect6", "ebpf sendmsg6", "ebpf egress"],
+        &["ebpf connect6", "ebpf sendmsg6", "ebpf egress", "ip6tables"],
     ),
     (
         "addresses of its own, listening, accepting",

@@ -71,7 +71,7 @@ pub(super) struct RunArguments {
     /// Names of this host's /etc/hosts are answered from there. Can be given more than once.
     #[arg(long, value_name = "ADDRESS", value_parser = resolver)]
     resolver: Vec<SocketAddr>,
-    /// Leave a layer out: ebpf, mounts, landlock, seccomp, namespaces. Only in builds for tests.
+    /// Leave a layer out: ebpf, iptables, mounts, landlock, seccomp, namespaces. Only in builds for tests.
     #[cfg(feature = "test-layers")]
     #[arg(long, value_name = "LAYER", value_delimiter = ',', value_parser = layer)]
     without_layer: Vec<crate::isolate::report::Layer>,

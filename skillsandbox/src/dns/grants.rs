@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use skillsandbox_common::rule::NetworkRule;
+
 use super::{
     public::is_public,
     table::{Given, Table},
@@ -15,6 +17,7 @@ use crate::{
         describe::Names,
         record::{AddressChange, Change, StatedRule},
     },
+    isolate::firewall::{Firewall, FirewallError},
     kernel::{AddressRules, KernelError, NAMED_ADDRESSES_MAX},
     policy::{Age, CompileError, Network, RuleSet},
 };
@@ -33,6 +36,9 @@ pub enum GrantError {
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// A firewall was not to be told.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
 }
 
 /// The addresses of the names of one sandbox, here and in the kernel.
@@ -45,16 +51,21 @@ struct State {
     table: Table,
     /// None where nothing decides on addresses: in a build for tests.
     kernel: Option<AddressRules>,
+    firewalls: Vec<Firewall>,
+    /// What the firewalls were not told yet.
+    untold: Vec<(Network, Option<NetworkRule>)>,
 }
 
 impl Grants {
-    /// For the sandbox of these rules, which are in force.
+    /// For the sandbox of these rules, which are in force in the kernel and in the firewalls.
     #[must_use]
-    pub fn new(rules: RuleSet, kernel: Option<AddressRules>) -> Self {
+    pub fn new(rules: RuleSet, kernel: Option<AddressRules>, firewalls: Vec<Firewall>) -> Self {
         Self(Mutex::new(State {
             rules,
             table: Table::new(NAMED_ADDRESSES_MAX),
             kernel,
+            firewalls,
+            untold: Vec::new(),
         }))
     }
 
@@ -104,10 +115,13 @@ impl Grants {
                     seconds: Some(Table::seconds(*ttl)),
                 }),
                 Ok(false) => {}
-                Err(error) => return (changes, Err(error)),
+                Err(error) => {
+                    let _first_error_counts = state.tell();
+                    return (changes, Err(error));
+                }
             }
         }
-        (changes, Ok(()))
+        (changes, state.tell())
     }
 
     /// Takes back what is over.
@@ -126,7 +140,8 @@ impl Grants {
                 Err(error) => outcome = Err(error),
             }
         }
-        (changes, outcome)
+        let told = state.tell();
+        (changes, outcome.and(told))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -177,10 +192,24 @@ impl State {
         named.sort_by_key(|(rule, age)| (*age == Age::Aged, *rule));
         named.dedup();
         let rule = self.rules.compile_address(address, &named)?;
-        match &mut self.kernel {
-            Some(kernel) => Ok(kernel.set(Network::host(address), rule.as_ref())?),
-            None => Ok(()),
+        let network = Network::host(address);
+        if let Some(kernel) = &mut self.kernel {
+            kernel.set(network, rule.as_ref())?;
         }
+        self.untold.push((network, rule));
+        Ok(())
+    }
+
+    /// Tells the firewalls what has changed, all at once.
+    fn tell(&mut self) -> Result<(), GrantError> {
+        if self.untold.is_empty() {
+            return Ok(());
+        }
+        for firewall in &mut self.firewalls {
+            firewall.set(&self.untold)?;
+        }
+        self.untold.clear();
+        Ok(())
     }
 }
 
@@ -224,7 +253,7 @@ mod tests {
             "network.egress",
             None,
         );
-        Grants::new(rules, None)
+        Grants::new(rules, None, Vec::new())
     }
 
     #[test]

@@ -15,6 +15,11 @@ use super::error::{IsolateError, Result, Step};
 /// The folder of all sandboxes, below the root of the hierarchy.
 const FOLDER: &str = "skillsandbox";
 
+/// Where the cgroup of a sandbox is, from the root of the hierarchy on.
+pub(super) fn place_of(id: &str) -> PathBuf {
+    Path::new("/").join(FOLDER).join(id)
+}
+
 /// The controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 

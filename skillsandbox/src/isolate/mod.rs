@@ -19,6 +19,7 @@
 pub mod cgroup;
 pub mod environment;
 pub mod error;
+pub mod firewall;
 pub mod launch;
 pub mod launcher;
 pub mod limits;

@@ -27,6 +27,8 @@ pub enum Layer {
     Seccomp,
     /// The eBPF programs on the cgroup. Not the launcher's, but left out as the others are.
     Ebpf,
+    /// The chains of iptables and ip6tables. Not the launcher's either.
+    Iptables,
 }
 
 /// How far a layer holds.

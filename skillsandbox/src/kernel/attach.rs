@@ -65,6 +65,7 @@ impl Objects {
         target: &Target<'_>,
         tables: &Tables,
         ring_bytes: u32,
+        prover: &mut Prover,
     ) -> Result<(Attached, Rings), KernelError> {
         let mut maps = Maps::open(self)?;
         maps.clear(slot)?;
@@ -84,7 +85,6 @@ impl Objects {
             proofs: Vec::new(),
             refused: Vec::new(),
         };
-        let mut prover = Prover::start(target.cgroup, &sandbox.links)?;
         for program in PROGRAMS {
             if let ProgramState::Refused(reason) = self.state(program) {
                 sandbox.refused.push((program, reason));
@@ -101,14 +101,14 @@ impl Objects {
                 Hook::Lsm(_) => {
                     // Another sandbox may have attached it: it is this cgroup that it comes to.
                     sandbox.maps.forget_cgroup(target.cgroup_id)?;
-                    let ((), proof) = prover.prove(program, || {
+                    let ((), proof) = prover.prove(program, &sandbox.links, || {
                         self.share(program)?;
                         sandbox.maps.deny_cgroup(target.cgroup_id)
                     })?;
                     (proof, NOT_FOR_THIS_CGROUP)
                 }
                 _ => {
-                    let (link, proof) = prover.prove(program, || {
+                    let (link, proof) = prover.prove(program, &sandbox.links, || {
                         let link = self.link(program, target.cgroup)?;
                         pin(link, program.name, &sandbox.links)
                     })?;

@@ -76,6 +76,12 @@ impl Network {
         self.prefix_bits
     }
 
+    /// Whether its addresses are those of IPv4.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.prefix_bits >= 96 && Ipv6Addr::from(self.address).to_ipv4_mapped().is_some()
+    }
+
     /// Whether `address` (IPv4 as mapped) lies in it.
     #[must_use]
     pub fn contains(&self, address: [u8; 16]) -> bool {

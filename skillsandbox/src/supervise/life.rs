@@ -27,6 +27,7 @@ use crate::{
     isolate::{
         Ports,
         cgroup::Limit,
+        firewall::Firewall,
         launch::{Launch, Private},
         limits::Limits,
         privileges::Identity,
@@ -42,6 +43,14 @@ enum Cause {
     Ended(Option<Ended>),
     Deadline,
     Signal(i32),
+}
+
+/// What looking names up takes.
+pub(super) struct Names {
+    pub(super) sockets: Sockets,
+    pub(super) upstream: Upstream,
+    /// What is to be told of the addresses.
+    pub(super) firewalls: Vec<Firewall>,
 }
 
 /// One run, once its sandbox is made.
@@ -85,7 +94,7 @@ impl Life<'_> {
     /// Runs the skill to its end.
     pub(super) async fn live(
         &self,
-        name_server: (Sockets, Upstream),
+        names: Names,
         rings: Rings,
         skill_dir: &impl AsFd,
         files: Files,
@@ -121,9 +130,15 @@ impl Life<'_> {
             .collect();
 
         let attached = self.sandbox.attached();
+        let Names {
+            sockets,
+            upstream,
+            firewalls,
+        } = names;
         let names = Arc::new(Grants::new(
             self.plan.rules.clone(),
             self.address_rules(&attached)?,
+            firewalls,
         ));
         let about = About {
             sandbox: self.sandbox.id().to_owned(),
@@ -138,7 +153,6 @@ impl Life<'_> {
         recorder.note(Note::Start(self.start(layers.clone())));
         recorder.note(Note::Environment(self.environment()));
 
-        let (sockets, upstream) = name_server;
         let name_server = NameServer::start(sockets, names, upstream, recorder.noting())
             .map_err(RunError::process("start the name server"))?;
 

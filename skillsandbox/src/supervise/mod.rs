@@ -4,6 +4,7 @@ mod advice;
 mod draft;
 mod error;
 mod files;
+mod firewall;
 mod judge;
 mod life;
 mod limits;

@@ -15,9 +15,9 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use skillsandbox_common::slot::SLOTS;
 
-use super::error::RunError;
+use super::{error::RunError, firewall};
 use crate::{
-    isolate::cgroup::Hierarchy,
+    isolate::cgroup::{Cgroup, Hierarchy},
     kernel::{KernelError, Objects},
 };
 
@@ -90,7 +90,7 @@ impl Registry {
         }
         for cgroup in stale {
             // Nothing of a sandbox is taken away while something runs in it.
-            match cgroup.kill().and_then(|()| cgroup.remove()) {
+            match end(&cgroup) {
                 Ok(()) => {
                     dead.entry(cgroup.id().to_owned()).or_default();
                 }
@@ -102,6 +102,7 @@ impl Registry {
         }
         dead.retain(|id, _| !alive.contains(id));
         for (id, slot) in &dead {
+            firewall::remove(id)?;
             objects.remove_stale(id, *slot)?;
             remove_folder(&self.folder.join(id))?;
         }
@@ -222,6 +223,13 @@ fn remove_folder(folder: &Path) -> Result<(), RunError> {
 }
 
 /// The letters, digits and hyphens of a skill's name, so that an id is a plain file name.
+/// Ends a dead sandbox: its chains go before the cgroup that they are about.
+fn end(cgroup: &Cgroup) -> Result<(), RunError> {
+    cgroup.kill()?;
+    firewall::remove(cgroup.id())?;
+    Ok(cgroup.remove()?)
+}
+
 fn shortened(name: &str) -> String {
     let kept: String = name
         .chars()

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use super::{
     error::RunError,
     files::Files,
-    life::{Interruptions, Life},
+    life::{Interruptions, Life, Names},
     plan::{Plan, Request},
     sandbox::{Sandbox, Tier, Wanted},
 };
@@ -128,8 +128,12 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
         without_programs: options
             .without
             .contains(&crate::isolate::report::Layer::Ebpf),
+        #[cfg(feature = "test-layers")]
+        without_firewalls: options
+            .without
+            .contains(&crate::isolate::report::Layer::Iptables),
     };
-    let (sandbox, rings) = Sandbox::make(&request.manifest.skill.name, &tables, wanted)?;
+    let (sandbox, rings, firewalls) = Sandbox::make(&request.manifest.skill.name, &tables, wanted)?;
     let life = Life {
         request,
         options,
@@ -139,8 +143,12 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
     };
     let outcome = match life.check_tier() {
         Ok(()) => {
-            let name_server = (sockets, upstream);
-            life.live(name_server, rings, &skill_dir, files, &mut interruptions)
+            let names = Names {
+                sockets,
+                upstream,
+                firewalls,
+            };
+            life.live(names, rings, &skill_dir, files, &mut interruptions)
                 .await
         }
         Err(error) => Err(error),

@@ -2,6 +2,7 @@
 //! programs attached to it. Made in this order, taken down in the reverse one.
 
 use std::{
+    os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,12 +11,16 @@ use skillsandbox_common::slot::{FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE
 
 use super::{
     error::RunError,
+    firewall,
     registry::{Place, Registry},
 };
 use crate::{
     audit::record::Layer,
-    isolate::cgroup::{Cgroup, Hierarchy, Limit, Resources},
-    kernel::{Attached, Objects, Proof, Rings, Target},
+    isolate::{
+        cgroup::{Cgroup, Hierarchy, Limit, Resources},
+        firewall::Firewall,
+    },
+    kernel::{Attached, Objects, Proof, Rings, Target, prove::Prover},
     policy::Tables,
 };
 
@@ -75,6 +80,37 @@ pub(super) struct Wanted {
     /// Attach no programs: only in builds for tests.
     #[cfg(feature = "test-layers")]
     pub(super) without_programs: bool,
+    /// Make no chains of iptables: only in builds for tests.
+    #[cfg(feature = "test-layers")]
+    pub(super) without_firewalls: bool,
+}
+
+impl Wanted {
+    /// Whether chains of iptables are left out.
+    #[cfg_attr(
+        not(feature = "test-layers"),
+        expect(
+            clippy::unused_self,
+            reason = "only a build for tests leaves layers out"
+        )
+    )]
+    pub(super) fn without_firewalls(&self) -> bool {
+        #[cfg(feature = "test-layers")]
+        let without = self.without_firewalls;
+        #[cfg(not(feature = "test-layers"))]
+        let without = false;
+        without
+    }
+}
+
+/// The parts of a sandbox.
+struct Made {
+    cgroup: Cgroup,
+    attached: Attached,
+    rings: Rings,
+    limits: Vec<(&'static str, Limit)>,
+    firewalls: Vec<Firewall>,
+    firewall_layers: Vec<Layer>,
 }
 
 /// A sandbox in which nothing runs yet, and whose rules are in force.
@@ -84,6 +120,7 @@ pub(super) struct Sandbox {
     place: Place,
     cgroup: Cgroup,
     attached: Arc<Attached>,
+    firewalls: Vec<Layer>,
     pub(super) tier: Tier,
     pub(super) limits: Vec<(&'static str, Limit)>,
 }
@@ -95,7 +132,7 @@ impl Sandbox {
         name: &str,
         tables: &Tables,
         wanted: Wanted,
-    ) -> Result<(Self, Rings), RunError> {
+    ) -> Result<(Self, Rings, Vec<Firewall>), RunError> {
         let registry = Registry::lock()?;
         let objects = Objects::open(registry.folder())?;
         #[cfg(feature = "test-layers")]
@@ -107,20 +144,24 @@ impl Sandbox {
         }
         let place = registry.enter(name, &objects)?;
         match Self::make_in(&objects, &hierarchy, &place, tables, wanted) {
-            Ok((cgroup, attached, rings, limits)) => {
-                let tier = Tier::of(&attached);
-                let attached = Arc::new(attached);
-                Ok((
-                    Self {
-                        objects,
-                        place,
-                        cgroup,
-                        attached,
-                        tier,
-                        limits,
-                    },
-                    rings,
-                ))
+            Ok(Made {
+                cgroup,
+                attached,
+                rings,
+                limits,
+                firewalls,
+                firewall_layers,
+            }) => {
+                let sandbox = Self {
+                    objects,
+                    place,
+                    cgroup,
+                    tier: Tier::of(&attached),
+                    attached: Arc::new(attached),
+                    firewalls: firewall_layers,
+                    limits,
+                };
+                Ok((sandbox, rings, firewalls))
             }
             Err(error) => {
                 drop(place);
@@ -131,26 +172,34 @@ impl Sandbox {
         }
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "four parts of the one caller's value"
-    )]
     fn make_in(
         objects: &Objects,
         hierarchy: &Hierarchy,
         place: &Place,
         tables: &Tables,
         wanted: Wanted,
-    ) -> Result<(Cgroup, Attached, Rings, Vec<(&'static str, Limit)>), RunError> {
+    ) -> Result<Made, RunError> {
         let cgroup = hierarchy.create(&place.id)?;
         let limits = cgroup.limit(&wanted.resources);
+        let mut prover = Prover::start(cgroup.folder().as_fd())?;
+        // Proved before anything else could refuse a packet, and closed when all is proved.
+        let (firewalls, mut layers) = firewall::open(&place.id, &wanted, &mut prover)?;
         let target = Target::new(cgroup.folder(), cgroup.inode()?);
+        let (slot, rings) = (place.slot, RING_BYTES);
         let (mut attached, rings) =
-            objects.attach(&place.id, place.slot, &target, tables, RING_BYTES)?;
+            objects.attach(&place.id, slot, &target, tables, rings, &mut prover)?;
+        let firewalls = firewall::close(firewalls, &wanted, tables, &mut layers);
         // Nothing is attached that would look for its slot.
         #[cfg(feature = "test-layers")]
         if wanted.without_programs {
-            return Ok((cgroup, attached, rings, limits));
+            return Ok(Made {
+                cgroup,
+                attached,
+                rings,
+                limits,
+                firewalls,
+                firewall_layers: layers,
+            });
         }
         let mut flags = 0;
         if wanted.deny_on_overflow {
@@ -164,7 +213,14 @@ impl Sandbox {
         }
         objects.trace(flags & (FLAG_TRACE_CALLS | FLAG_TRACE_REFUSED) != 0)?;
         attached.arm(flags, wanted.name_server)?;
-        Ok((cgroup, attached, rings, limits))
+        Ok(Made {
+            cgroup,
+            attached,
+            rings,
+            limits,
+            firewalls,
+            firewall_layers: layers,
+        })
     }
 
     pub(super) fn id(&self) -> &str {
@@ -220,7 +276,12 @@ impl Sandbox {
                 Limit::Unavailable(reason) => reason.clone(),
             }),
         });
-        attached.chain(refused).chain(limits).collect()
+        let firewalls = self.firewalls.iter().cloned();
+        attached
+            .chain(refused)
+            .chain(firewalls)
+            .chain(limits)
+            .collect()
     }
 
     /// Kills whatever is left in the sandbox and waits until it is gone.
@@ -244,6 +305,7 @@ impl Sandbox {
         // tries again.
         self.kill()?;
         let registry = Registry::lock()?;
+        firewall::remove(&self.place.id)?;
         self.cgroup.remove()?;
         match Arc::into_inner(self.attached) {
             Some(attached) => attached.detach()?,

@@ -17,6 +17,8 @@ use std::{
 
 use rustix::{fs::Mode, io::Errno};
 
+use super::PROBED;
+
 /// Tries what each line of standard input names, a hook, and answers an `errno` or 0.
 pub fn child() -> io::Result<()> {
     let mut answers = io::stdout().lock();
@@ -47,6 +49,8 @@ pub fn child() -> io::Result<()> {
             "connect6" => socket(V6).and_then(|socket| socket.connect((V6, DISCARD))),
             "sendmsg4" => socket(V4).and_then(|socket| send(&socket, V4)),
             "sendmsg6" => socket(V6).and_then(|socket| send(&socket, V6)),
+            "iptables" => socket(V4).and_then(|socket| send_to(&socket, V4, PROBED)),
+            "ip6tables" => socket(V6).and_then(|socket| send_to(&socket, V6, PROBED)),
             "outside" => sockets.outside(),
             "inside" => sockets.inside(),
             "ingress" => sockets.receive(),
@@ -237,5 +241,9 @@ impl Sockets {
 }
 
 fn send(socket: &UdpSocket, address: IpAddr) -> io::Result<()> {
-    socket.send_to(&[], (address, DISCARD)).map(drop)
+    send_to(socket, address, DISCARD)
+}
+
+fn send_to(socket: &UdpSocket, address: IpAddr, port: u16) -> io::Result<()> {
+    socket.send_to(&[], (address, port)).map(drop)
 }

@@ -10,7 +10,7 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader, Write},
     os::fd::BorrowedFd,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -23,6 +23,10 @@ pub use child::child;
 
 /// The hidden subcommand that [`child`] is.
 pub const SUBCOMMAND: &str = "__probe";
+
+/// A port of UDP that nothing but a firewall's proof is about. Nobody listens there (RFC 1078, which is
+/// historic, is about TCP).
+pub const PROBED: u16 = 1;
 
 /// What a refused access answers: a cgroup program can only say `EPERM`, and ours say nothing else.
 const REFUSED: i32 = libc::EPERM;
@@ -39,17 +43,15 @@ pub enum Proof {
 
 /// The probe process.
 #[derive(Debug)]
-pub(super) struct Prover {
+pub struct Prover {
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
-    folder: PathBuf,
 }
 
 impl Prover {
-    /// Starts the probe process and moves it into the cgroup. It tries what is about names of files
-    /// in this folder of ours, which no name is taken from.
-    pub(super) fn start(cgroup: BorrowedFd<'_>, folder: &Path) -> Result<Self, KernelError> {
+    /// Starts the probe process and moves it into the cgroup, to which nothing is attached yet.
+    pub fn start(cgroup: BorrowedFd<'_>) -> Result<Self, KernelError> {
         let failed = |error: io::Error| KernelError::Probe(error);
         let mut child = Command::new("/proc/self/exe")
             .arg(SUBCOMMAND)
@@ -65,7 +67,6 @@ impl Prover {
             child,
             commands,
             answers: BufReader::new(answers),
-            folder: folder.to_owned(),
         };
         // It has started once it answers, and opens no file of its own after that.
         prover.attempt("outside")?;
@@ -84,28 +85,39 @@ impl Prover {
         Ok(prover)
     }
 
-    /// What the access that `program` decides on answers now: 0 or an `errno`.
-    fn try_for(&mut self, program: &Program) -> Result<i32, KernelError> {
+    /// What to try for a program. What is about names of files is tried in this folder of ours, which
+    /// no name is taken from.
+    fn access_of(program: &Program, folder: &Path) -> String {
         let what = match program.hook {
             Hook::LsmCgroup(hook @ ("path_unlink" | "path_rename" | "path_link"))
             | Hook::Lsm(hook) => {
-                return self.attempt(&format!("{hook} {}", self.folder.display()));
+                return format!("{hook} {}", folder.display());
             }
             Hook::LsmCgroup(hook) | Hook::SocketAddress(hook) | Hook::Packet(hook) => hook,
             Hook::SocketAnswer(_) | Hook::RawTracepoint(_) => "nothing",
         };
-        self.attempt(what)
+        what.to_owned()
     }
 
-    /// Runs `attach` between two attempts and says what changed.
+    /// Runs `attach`, for a program, between two attempts and says what changed.
     pub(super) fn prove<T>(
         &mut self,
         program: &Program,
+        folder: &Path,
         attach: impl FnOnce() -> Result<T, KernelError>,
     ) -> Result<(T, Proof), KernelError> {
-        let before = self.try_for(program)?;
-        let attached = attach()?;
-        let after = self.try_for(program)?;
+        self.prove_by(&Self::access_of(program, folder), attach)
+    }
+
+    /// Runs `change` between two attempts and says what changed.
+    pub fn prove_by<T, E: From<KernelError>>(
+        &mut self,
+        access: &str,
+        change: impl FnOnce() -> Result<T, E>,
+    ) -> Result<(T, Proof), E> {
+        let before = self.attempt(access)?;
+        let attached = change()?;
+        let after = self.attempt(access)?;
         let proof = if after == REFUSED && before != REFUSED {
             Proof::Denies
         } else if before != 0 && after != 0 {

@@ -1,0 +1,178 @@
+//! iptables and ip6tables: what leaves a sandbox is looked at once more, by a part of the kernel that
+//! shares nothing with eBPF.
+//!
+//! A chain per sandbox, asked for the packets of the sockets of its cgroup alone (`xt_cgroup`), is
+//! changed in one step each time (`iptables-restore --noflush`). No rule of anybody else's is
+//! touched.
+
+mod rules;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use skillsandbox_common::rule::NetworkRule;
+
+pub use self::rules::Family;
+use self::rules::{Chain, Content};
+use crate::policy::Network;
+
+/// Where the programs are: never looked for in a path that somebody else chose.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+
+/// Why a family's rules are not in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FirewallError {
+    /// The program is not there.
+    #[error("{0} is not installed")]
+    Missing(String),
+    /// It could not be run.
+    #[error("{program} could not be run: {reason}")]
+    NotRun {
+        /// Which.
+        program: String,
+        /// Why.
+        reason: String,
+    },
+    /// It refused what it was given.
+    #[error("{program} refused: {reason}")]
+    Refused {
+        /// Which.
+        program: String,
+        /// Its words.
+        reason: String,
+    },
+}
+
+/// The chain of one sandbox in one family's table. What it was is removed by [`remove`].
+#[derive(Debug)]
+pub struct Firewall {
+    family: Family,
+    chain: Chain,
+    name_server: u16,
+    rules: BTreeMap<Network, NetworkRule>,
+}
+
+impl Firewall {
+    /// Makes the chain of the sandbox of this id, whose cgroup is there. Until [`close`](Self::close)
+    /// it refuses nothing but datagrams to the port `probed`, so that it can be seen to be asked.
+    pub fn install(family: Family, id: &str, probed: u16) -> Result<Self, FirewallError> {
+        let chain = Chain::new(id);
+        restore(family, &chain.make(probed))?;
+        Ok(Self {
+            family,
+            chain,
+            name_server: 0,
+            rules: BTreeMap::new(),
+        })
+    }
+
+    /// From now on only these rules let anything through, and `name_server`, a port of loopback, or 0.
+    pub fn close(
+        &mut self,
+        name_server: u16,
+        rules: BTreeMap<Network, NetworkRule>,
+    ) -> Result<(), FirewallError> {
+        self.name_server = name_server;
+        self.rules = rules;
+        restore(self.family, &self.chain.replace(&self.content()))
+    }
+
+    /// The family.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Has these rules decide on their networks from now on, or none of their own.
+    pub fn set(&mut self, changes: &[(Network, Option<NetworkRule>)]) -> Result<(), FirewallError> {
+        let mut only_new = Vec::new();
+        let mut rewrite = false;
+        for (network, rule) in changes {
+            let ours = network.is_ipv4() == (self.family == Family::V4);
+            let before = match rule {
+                Some(rule) => self.rules.insert(*network, *rule),
+                None => self.rules.remove(network),
+            };
+            match (rule, before) {
+                _ if !ours => {}
+                (Some(rule), None) => only_new.push((network, rule)),
+                (rule, before) => rewrite |= *rule != before,
+            }
+        }
+        if rewrite {
+            return restore(self.family, &self.chain.replace(&self.content()));
+        }
+        for (network, rule) in only_new {
+            restore(self.family, &self.chain.add(self.family, network, rule))?;
+        }
+        Ok(())
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content {
+            family: self.family,
+            name_server: self.name_server,
+            rules: &self.rules,
+        }
+    }
+}
+
+/// Removes the chain of a sandbox, if it is there.
+pub fn remove(family: Family, id: &str) -> Result<(), FirewallError> {
+    let chain = Chain::new(id);
+    let Ok(program) = find(family.program()) else {
+        // Nobody could have made it.
+        return Ok(());
+    };
+    let listing = run(&program, &["--wait", "-S"], "")?;
+    if !chain.is_in(&listing) {
+        return Ok(());
+    }
+    restore(family, &chain.remove())
+}
+
+fn restore(family: Family, text: &str) -> Result<(), FirewallError> {
+    let program = find(&format!("{}-restore", family.program()))?;
+    run(&program, &["--noflush", "--wait"], text).map(drop)
+}
+
+fn find(name: &str) -> Result<PathBuf, FirewallError> {
+    let mut places = FOLDERS.iter().map(|folder| Path::new(folder).join(name));
+    places
+        .find(|path| path.is_file())
+        .ok_or_else(|| FirewallError::Missing(name.to_owned()))
+}
+
+fn run(program: &Path, arguments: &[&str], input: &str) -> Result<String, FirewallError> {
+    let name = || program.display().to_string();
+    let not_run = |error: io::Error| FirewallError::NotRun {
+        program: name(),
+        reason: error.to_string(),
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", FOLDERS.join(":"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(not_run)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // Whoever refuses before the end says why.
+        let _refused = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(not_run)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    Err(FirewallError::Refused {
+        program: name(),
+        reason: words.lines().collect::<Vec<_>>().join("; "),
+    })
+}
