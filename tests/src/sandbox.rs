@@ -130,7 +130,7 @@ impl Run {
     #[must_use]
     pub fn by_ebpf_alone(self) -> Self {
         self.option("--require=kernel")
-            .option("--without-layer=mounts,landlock,seccomp")
+            .option("--without-layer=iptables,mounts,landlock,seccomp")
     }
 
     /// Passes an option.

@@ -308,7 +308,8 @@ fn only_a_port_that_the_kernel_chooses_can_be_bound() {
     // Landlock would answer before eBPF is asked.
     let run = |attempts: &Attempts| {
         let run = Run::probe(&scene, &granting(ports), attempts);
-        run.option("--without-layer=mounts,landlock,seccomp").end()
+        run.option("--without-layer=iptables,mounts,landlock,seccomp")
+            .end()
     };
     let ran = run(&attempts);
     ran.endings(&attempts).all_denied("in the sandbox");

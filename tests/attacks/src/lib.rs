@@ -25,6 +25,8 @@ pub enum Layer {
     EbpfNames,
     /// Programs on addresses and packets: both tiers.
     EbpfNetwork,
+    /// Chains of iptables and ip6tables.
+    Iptables,
     /// LSM programs on sockets: the kernel tier.
     EbpfSockets,
     /// A file tree of the sandbox's own.

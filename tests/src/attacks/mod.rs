@@ -9,7 +9,14 @@ pub use results::{Results, Verdict};
 pub use setting::Setting;
 
 /// The layers that can be left out, by their names on the command line.
-pub const LAYERS: [&str; 5] = ["ebpf", "mounts", "landlock", "seccomp", "namespaces"];
+pub const LAYERS: [&str; 6] = [
+    "ebpf",
+    "iptables",
+    "mounts",
+    "landlock",
+    "seccomp",
+    "namespaces",
+];
 
 /// What stands between the attacker and the stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

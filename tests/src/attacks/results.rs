@@ -22,6 +22,7 @@ pub struct Results {
     tier: String,
     landlock: u32,
     names: bool,
+    iptables: bool,
 }
 
 impl Results {
@@ -37,6 +38,7 @@ impl Results {
             tier: String::new(),
             landlock: 0,
             names: false,
+            iptables: false,
         };
         for layers in Layers::every() {
             let mut setting = Setting::new();
@@ -75,6 +77,9 @@ impl Results {
             if layer["name"] == "ebpf path_rename" {
                 self.names = layer["achieved"] == true;
             }
+            if layer["name"] == "iptables" {
+                self.iptables = layer["achieved"] == true;
+            }
             if layer["name"] == "landlock"
                 && let Some(rest) = detail.split("version ").nth(1)
             {
@@ -111,6 +116,7 @@ impl Results {
             Layer::Ebpf | Layer::EbpfSockets => (Layers::Only("ebpf"), kernel),
             Layer::EbpfNames => (Layers::Only("ebpf"), kernel && self.names),
             Layer::EbpfNetwork => (Layers::Only("ebpf"), true),
+            Layer::Iptables => (Layers::Only("iptables"), self.iptables),
             Layer::Mounts => (Layers::Only("mounts"), true),
             Layer::Landlock => (Layers::Only("landlock"), self.landlock >= 2),
             Layer::LandlockTruncate => (Layers::Only("landlock"), self.landlock >= 3),

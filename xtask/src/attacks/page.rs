@@ -9,10 +9,11 @@ use super::place::{Attack, Place};
 use crate::process;
 
 /// The choices of layers, by the names that the tests give them, and what the page calls them.
-const COLUMNS: [(&str, &str); 8] = [
+const COLUMNS: [(&str, &str); 9] = [
     ("outside", "outside"),
     ("all", "all layers"),
     ("ebpf", "eBPF"),
+    ("iptables", "iptables"),
     ("mounts", "mounts"),
     ("landlock", "Landlock"),
     ("seccomp", "seccomp"),

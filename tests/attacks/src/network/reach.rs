@@ -4,13 +4,13 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
     os::fd::AsRawFd,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::address::{Raw, connect, send_to, socket_for};
 use crate::{
     Attack,
-    Layer::{EbpfNetwork, Seccomp},
+    Layer::{EbpfNetwork, Iptables, Seccomp},
     Outcome, Place, attack, call,
     ring::{self, Request},
 };
@@ -20,13 +20,8 @@ const FAMILY: &str = "network: reaching";
 /// Far longer than an answer takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const ONCE: &str = "eBPF holds it where the address is asked for: a packet of a connected socket is decided on by \
-    the address that it is connected to";
-const TWICE: &str = "eBPF holds it at two places, where the address is asked for and where the packet \
-    leaves; a layer of another kind, iptables, is not there yet";
-
 const fn reach(name: &'static str, attempt: fn(&Place) -> Outcome) -> Attack {
-    attack(FAMILY, name, &[EbpfNetwork], attempt).alone(TWICE)
+    attack(FAMILY, name, &[EbpfNetwork, Iptables], attempt)
 }
 
 pub(crate) const ATTACKS: &[Attack] = &[
@@ -47,9 +42,20 @@ pub(crate) const ATTACKS: &[Attack] = &[
         let address = at("127.0.0.1", place.stage.ports[0]);
         let socket = socket_for(address, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0)?;
         match connect(&socket, address) {
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
-            other => other,
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            other => other?,
         }
+        let (stream, start) = (TcpStream::from(socket), Instant::now());
+        while let Err(not_yet) = stream.peer_addr() {
+            if let Some(error) = stream.take_error()? {
+                return Err(error);
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(not_yet);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }),
     reach("connect-by-multipath-tcp", |place| {
         let address = at("127.0.0.1", place.stage.ports[0]);
@@ -59,19 +65,18 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack(
         FAMILY,
         "connect-by-the-first-data",
-        &[EbpfNetwork],
+        &[EbpfNetwork, Iptables],
         |place| {
             let address = at("127.0.0.1", place.stage.ports[0]);
             let socket = socket_for(address, libc::SOCK_STREAM, 0)?;
             send_to(&socket, address, libc::MSG_FASTOPEN)
         },
     )
-    .alone(TWICE)
     .lacking("TCP Fast Open may be switched off"),
     attack(
         FAMILY,
         "connect-by-io-uring",
-        &[EbpfNetwork, Seccomp],
+        &[EbpfNetwork, Iptables, Seccomp],
         |place| {
             let address = at("127.0.0.1", place.stage.ports[0]);
             let socket = socket_for(address, libc::SOCK_STREAM, 0)?;
@@ -125,33 +130,37 @@ pub(crate) const ATTACKS: &[Attack] = &[
         let granted = at("127.0.0.1", place.stage.granted);
         let socket = socket_for(granted, libc::SOCK_DGRAM, 0)?;
         connect(&socket, granted)?;
-        connect(&socket, at("127.0.0.1", place.stage.ports[2]))
+        connect(&socket, at("127.0.0.1", place.stage.ports[2]))?;
+        UdpSocket::from(socket).send(b"x").map(drop)
     }),
     attack(
         FAMILY,
         "send-past-the-address-that-a-socket-is-connected-to",
-        &[EbpfNetwork],
+        &[EbpfNetwork, Iptables],
         |place| {
             let granted = at("127.0.0.1", place.stage.granted);
             let socket = socket_for(granted, libc::SOCK_DGRAM, 0)?;
             connect(&socket, granted)?;
             send_to(&socket, at("127.0.0.1", place.stage.ports[2]), 0)
         },
-    )
-    .alone(ONCE),
-    attack(FAMILY, "ask-a-name-server", &[EbpfNetwork], |place| {
-        let (socket, server) = (UdpSocket::bind("0.0.0.0:0")?, name_server(place));
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.send_to(&question(), server)?;
-        let mut answer = [0; 512];
-        let length = socket.recv(&mut answer)?;
-        place.is_token(answer.get(..length).unwrap_or_default())
-    })
-    .alone(TWICE),
+    ),
+    attack(
+        FAMILY,
+        "ask-a-name-server",
+        &[EbpfNetwork, Iptables],
+        |place| {
+            let (socket, server) = (UdpSocket::bind("0.0.0.0:0")?, name_server(place));
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.send_to(&question(), server)?;
+            let mut answer = [0; 512];
+            let length = socket.recv(&mut answer)?;
+            place.is_token(answer.get(..length).unwrap_or_default())
+        },
+    ),
     attack(
         FAMILY,
         "ask-a-name-server-by-tcp",
-        &[EbpfNetwork],
+        &[EbpfNetwork, Iptables],
         |place| {
             let mut stream = TcpStream::connect_timeout(&name_server(place), PATIENCE)?;
             stream.set_read_timeout(Some(PATIENCE))?;
@@ -162,8 +171,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
             let length = stream.read(&mut answer)?;
             place.is_token(answer.get(..length).unwrap_or_default())
         },
-    )
-    .alone(TWICE),
+    ),
     reach("ask-a-name-server-by-tls", |place| {
         // Whether anybody listens: what counts is that the question may leave.
         let _nobody = place;
@@ -206,7 +214,9 @@ fn tcp(address: &str, port: u16) -> Outcome {
 
 fn udp(address: &str, port: u16) -> Outcome {
     let address = at(address, port);
-    connect(&socket_for(address, libc::SOCK_DGRAM, 0)?, address)
+    let socket = socket_for(address, libc::SOCK_DGRAM, 0)?;
+    connect(&socket, address)?;
+    UdpSocket::from(socket).send(b"x").map(drop)
 }
 
 fn send(address: &str, port: u16) -> Outcome {
