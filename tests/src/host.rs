@@ -52,7 +52,9 @@ impl Traces {
                 .map(|entry| entry.path())
                 .filter(|path| path.to_string_lossy().contains(name))
                 .collect(),
-            iptables: ["iptables-save", "ip6tables-save"].map(rules).to_vec(),
+            iptables: ["iptables-save", "ip6tables-save"]
+                .map(|tool| rules(tool, name))
+                .to_vec(),
         }
     }
 
@@ -86,15 +88,16 @@ fn tree(path: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Rules without counters and times; empty where the tool or the tables are missing.
-fn rules(tool: &str) -> String {
+/// Rules without counters and times, and without other sandboxes'; empty where the tool is missing.
+fn rules(tool: &str, name: &str) -> String {
     let Ok(output) = Command::new(tool).output() else {
         return String::new();
     };
     let text = String::from_utf8_lossy(&output.stdout);
     let kept: Vec<_> = text
         .lines()
-        .filter(|line| !line.starts_with(['#', ':']))
+        .filter(|line| !line.starts_with(['#', ':', '*']) && *line != "COMMIT")
+        .filter(|line| !line.contains("SKILLSANDBOX-") || line.contains(name))
         .collect();
     kept.join("\n")
 }
