@@ -286,6 +286,32 @@ fn no_question_carries_anything_out() {
 }
 
 #[test]
+fn an_answer_comes_under_the_address_that_was_asked_whatever_its_family() {
+    let scene = Scene::new("families");
+    let network = Network::own(&scene, &[]);
+    network.hosts(&[("192.0.2.1", "api.example.com")]);
+    let manifest = declaring(&[("api.example.com", 443)]);
+    let script = "\
+        query = b'\\x12\\x34\\x01\\0\\0\\x01\\0\\0\\0\\0\\0\\0\\x03api\\x07example\\x03com\\0\\0\\x01\\0\\x01'\n\
+        for server in ('192.0.2.53', '2001:db8::53', '::ffff:192.0.2.54'):\n\
+        \x20   family = socket.AF_INET6 if ':' in server else socket.AF_INET\n\
+        \x20   loose, bound, stream = (socket.socket(family, kind) for kind in (2, 2, 1))\n\
+        \x20   for s in (loose, bound, stream): s.settimeout(20)\n\
+        \x20   loose.sendto(query, (server, 53)) if server[:3] != '::f' else loose.connect((server, 53)) or loose.send(query)\n\
+        \x20   answer, source = loose.recvfrom(600)\n\
+        \x20   print(answer[3] & 15, source[:2])\n\
+        \x20   bound.connect((server, 53)); bound.send(query)\n\
+        \x20   print(bound.recvfrom(600)[1][:2], bound.getpeername()[:2])\n\
+        \x20   stream.connect((server, 53)); print(stream.getpeername()[:2])\n";
+    let ran = python(&network, &scene, &manifest, script);
+    let expected = ["192.0.2.53", "2001:db8::53", "::ffff:192.0.2.54"].map(|server| {
+        let asked = format!("('{server}', 53)");
+        format!("0 {asked}\n{asked} {asked}\n{asked}\n")
+    });
+    assert_eq!(ran.output(), expected.concat());
+}
+
+#[test]
 fn a_name_does_not_lead_into_the_host_or_its_networks_unless_an_address_rule_says_so() {
     let scene = Scene::new("rebinding");
     let network = Network::own(&scene, &[]);
