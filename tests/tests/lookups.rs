@@ -373,7 +373,10 @@ fn programs_look_names_up_as_they_always_do() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("a server");
-    let manifest = declaring(&[("api.example.com", 8000)]).exec("/usr/bin");
+    let musl = musl_program(&scene);
+    let manifest = declaring(&[("api.example.com", 8000)])
+        .exec("/usr/bin")
+        .exec(&musl);
     let script = "\
         for try in 1 2 3 4 5 6 7 8 9 10; do curl -sf http://api.example.com:8000/file && break; sleep 1; done\n\
         getent hosts api.example.com | tr -s ' '\n\
@@ -388,8 +391,10 @@ async def main():\n\
 \x20   loop = asyncio.get_running_loop()\n\
 \x20   found = await asyncio.gather(*(loop.getaddrinfo(\"api.example.com\", 80) for _ in range(50)))\n\
 \x20   print({a[4][0] for one in found for a in one})\n\
-asyncio.run(main())'\n";
-    let run = Run::new(&scene, &manifest, ["sh", "-c", script]);
+asyncio.run(main())'\n\
+        \"$0\" api.example.com\n";
+    let words = ["sh", "-c", script].map(std::ffi::OsString::from);
+    let run = Run::new(&scene, &manifest, words.into_iter().chain([musl.into()]));
     let ran = network.run(run).end();
     let _gone = server.kill();
     let _reaped = server.wait();
@@ -402,8 +407,26 @@ asyncio.run(main())'\n";
          192.0.2.1\n\
          status: REFUSED\n\
          b'served\\n'\n\
-         {'192.0.2.1'}\n"
+         {'192.0.2.1'}\n\
+         192.0.2.1\n"
     );
+}
+
+/// A program that is linked statically with another C library, which asks from one socket that is
+/// connected nowhere.
+fn musl_program(scene: &Scene) -> std::path::PathBuf {
+    let (source, program) = (scene.path("lookup.c"), scene.path("lookup"));
+    let text = "#include <netdb.h>\n#include <stdio.h>\n#include <arpa/inet.h>\n\
+        int main(int n, char **words) {\n\
+        struct addrinfo wanted = {.ai_family = AF_INET}, *found;\n\
+        if (getaddrinfo(words[1], 0, &wanted, &found)) return 1;\n\
+        puts(inet_ntoa(((struct sockaddr_in *)found->ai_addr)->sin_addr)); }\n";
+    std::fs::write(&source, text).expect("a source");
+    let mut compiler = std::process::Command::new("musl-gcc");
+    let compiler = compiler.args(["-static", "-o"]).args([&program, &source]);
+    let status = compiler.status().expect("musl-gcc, of Debian's musl-tools");
+    assert!(status.success());
+    program
 }
 
 #[test]
@@ -430,4 +453,63 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 print(s.sendto(b\"x\", (\"localhost\", 9)))'";
     let ran = Run::shell(&scene, &localhost, script).end().with_code(0);
     assert_eq!(ran.output(), "1\n");
+}
+
+#[test]
+fn ten_thousand_questions_at_once_are_all_answered_and_on_record() {
+    const NAMES: usize = 1000;
+    const EACH: usize = 10;
+    const MALFORMED: usize = 100_000;
+    let scene = Scene::new("load");
+    let network = Network::own(&scene, &[]);
+    let names: Vec<_> = (0..NAMES)
+        .map(|number| format!("n{number}.example.com"))
+        .collect();
+    let hosts: Vec<_> = names
+        .chunks(10)
+        .enumerate()
+        .map(|(number, names)| (format!("203.0.113.{}", number + 1), names.join(" ")))
+        .collect();
+    let hosts: Vec<_> = hosts
+        .iter()
+        .map(|(address, names)| (address.as_str(), names.as_str()))
+        .collect();
+    network.hosts(&hosts);
+    let declared: Vec<_> = names.iter().map(|name| (name.as_str(), 443)).collect();
+    let manifest = declaring(&declared);
+    let script = format!(
+        "import threading, random\n\
+         lost = []\n\
+         def asks(first):\n\
+         \x20   s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         \x20   s.settimeout(120); s.connect(('192.0.2.53', 53))\n\
+         \x20   wanted = {{}}\n\
+         \x20   for at in range({NAMES} * {EACH} // 16):\n\
+         \x20       name = f'n{{(first + at * 16) % {NAMES}}}'\n\
+         \x20       wanted[at] = name\n\
+         \x20       label = name.encode()\n\
+         \x20       s.send(struct.pack('>H', at) + b'\\x01\\0\\0\\x01\\0\\0\\0\\0\\0\\0' + bytes([len(label)]) + label + b'\\x07example\\x03com\\0\\0\\x01\\0\\x01')\n\
+         \x20   while wanted:\n\
+         \x20       answer = s.recv(600)\n\
+         \x20       number = int(wanted.pop(struct.unpack('>H', answer[:2])[0])[1:])\n\
+         \x20       assert answer[3] & 15 == 0 and answer[-4:] == bytes([203, 0, 113, number // 10 + 1]), answer\n\
+         threads = [threading.Thread(target=asks, args=(first,)) for first in range(16)]\n\
+         [t.start() for t in threads]; [t.join() for t in threads]\n\
+         print('answered')\n\
+         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         s.connect(('192.0.2.53', 53))\n\
+         source = random.Random(1)\n\
+         for at in range({MALFORMED}):\n\
+         \x20   s.send(source.randbytes(source.randrange(60)))\n\
+         \x20   try:\n\
+         \x20       while True: s.recv(600, socket.MSG_DONTWAIT)\n\
+         \x20   except BlockingIOError: pass\n\
+         print(find('n7.example.com'))\n"
+    );
+    let ran = python(&network, &scene, &manifest, &script);
+    assert_eq!(ran.output(), "answered\n['203.0.113.1']\n");
+    let asked = ran.of_kind("dns").filter(|event| event["reason"] == "rule");
+    assert!(asked.count() >= NAMES * EACH);
+    assert_eq!(ran.of_kind("address").count(), NAMES, "each name, once");
+    assert_eq!(ran.trace()["accounting"]["balanced"], true);
 }

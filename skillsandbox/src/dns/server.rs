@@ -10,6 +10,7 @@ use std::{
 };
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use skillsandbox_common::header::Reason;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -31,6 +32,8 @@ use crate::{
 
 /// Questions that are answered at a time. Others wait where the kernel keeps them.
 const QUESTIONS_MAX: usize = 1024;
+/// Room for these, in bytes of the kernel's memory: several thousand.
+const WAITING_BYTES: usize = 8 << 20;
 /// Connections that are open at a time, how long one may be silent, and what it may ask.
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(10);
@@ -92,6 +95,8 @@ fn bind_both(host: IpAddr) -> io::Result<(UdpSocket, TcpListener)> {
         let udp = UdpSocket::bind((host, 0))?;
         match TcpListener::bind(udp.local_addr()?) {
             Ok(tcp) => {
+                // Root may have more than the host's limit; whoever may not has less room.
+                let _less = set_socket_recv_buffer_size_force(&udp, WAITING_BYTES);
                 udp.set_nonblocking(true)?;
                 tcp.set_nonblocking(true)?;
                 return Ok((udp, tcp));

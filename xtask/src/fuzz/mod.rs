@@ -40,23 +40,27 @@ enum Target {
     Manifest,
     /// The reader of the kernel's events, up to what is written
     Event,
+    /// The reader of what the name server is asked
+    Question,
 }
 
 impl Target {
-    const ALL: [Self; 2] = [Self::Manifest, Self::Event];
+    const ALL: [Self; 3] = [Self::Manifest, Self::Event, Self::Question];
 
     fn name(self) -> &'static str {
         match self {
             Self::Manifest => "manifest",
             Self::Event => "event",
+            Self::Question => "question",
         }
     }
 
-    /// Longest input, bytes: a manifest of a few pages; the longest event.
+    /// Longest input, bytes: a manifest of a few pages; the longest event; more than is read.
     fn longest(self) -> u32 {
         match self {
             Self::Manifest => 8192,
             Self::Event => 4400,
+            Self::Question => 1400,
         }
     }
 

@@ -13,6 +13,7 @@ pub(super) fn write(target: Target, corpus: &Path) -> Result<()> {
     match target {
         Target::Manifest => manifests(&paths::project().join("manifests"), corpus),
         Target::Event => events(corpus),
+        Target::Question => questions(corpus),
     }
 }
 
@@ -30,6 +31,24 @@ fn manifests(folder: &Path, corpus: &Path) -> Result<()> {
             let inside = path.strip_prefix(paths::project()).unwrap_or(&path);
             let name = inside.to_string_lossy().replace('/', "-");
             fs::copy(&path, corpus.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Questions for records of some types, with and without what says how long an answer may be.
+fn questions(corpus: &Path) -> Result<()> {
+    const HEADER: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0";
+    const EXTENDED: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\0";
+    for kind in [1, 5, 10, 16, 28, 64, 65, 255_u8] {
+        for extended in [false, true] {
+            let mut question = [HEADER, &[u8::from(extended)]].concat();
+            question.extend(b"\x03api\x07example\x03com\0\0");
+            question.extend([kind, 0, 1]);
+            if extended {
+                question.extend(EXTENDED);
+            }
+            fs::write(corpus.join(format!("question-{kind}-{extended}")), question)?;
         }
     }
     Ok(())
