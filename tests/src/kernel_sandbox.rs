@@ -77,6 +77,7 @@ impl Ground {
         let (mut attached, rings) =
             self.objects
                 .attach(&self.id, slot, &target, tables, ring_bytes, &mut prover)?;
+        drop(prover);
         attached.arm(0, [0; 2])?;
         Ok((attached, rings))
     }

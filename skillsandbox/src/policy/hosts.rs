@@ -176,7 +176,12 @@ impl RuleSet {
     }
 }
 
+/// A name that is written with an escape is no host's, and could be read as another.
 fn names(pattern: &DomainPattern, name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !name.bytes().all(is_plain) {
+        return false;
+    }
     match pattern {
         DomainPattern::Exact(_) => pattern.covers(name),
         DomainPattern::Below(_) => pattern.covers(name) && !RESOLVERS.contains(&name),
@@ -225,6 +230,8 @@ mod tests {
         assert!(numbers("example.com").is_empty());
         assert!(numbers("badexample.com").is_empty());
         assert!(numbers("example.com.evil.net").is_empty());
+        assert!(numbers("a\\.example.com").is_empty());
+        assert!(numbers("a\\046b.example.com").is_empty());
     }
 
     #[test]

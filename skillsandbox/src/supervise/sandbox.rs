@@ -188,6 +188,8 @@ impl Sandbox {
         let (slot, rings) = (place.slot, RING_BYTES);
         let (mut attached, rings) =
             objects.attach(&place.id, slot, &target, tables, rings, &mut prover)?;
+        // Before anything of this cgroup's is put on record.
+        drop(prover);
         let firewalls = firewall::close(firewalls, &wanted, tables, &mut layers);
         // Nothing is attached that would look for its slot.
         #[cfg(feature = "test-layers")]

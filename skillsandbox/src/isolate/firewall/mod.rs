@@ -23,6 +23,9 @@ use crate::policy::Network;
 /// Where the programs are: never looked for in a path that somebody else chose.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
+/// How long somebody else may hold the tables, in seconds.
+const WAIT: [&str; 2] = ["-w", "5"];
+
 /// Why a family's rules are not in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FirewallError {
@@ -128,7 +131,7 @@ pub fn remove(family: Family, id: &str) -> Result<(), FirewallError> {
         // Nobody could have made it.
         return Ok(());
     };
-    let listing = run(&program, &["--wait", "-S"], "")?;
+    let listing = run(&program, &[&WAIT[..], &["-S"]].concat(), "")?;
     if !chain.is_in(&listing) {
         return Ok(());
     }
@@ -137,7 +140,7 @@ pub fn remove(family: Family, id: &str) -> Result<(), FirewallError> {
 
 fn restore(family: Family, text: &str) -> Result<(), FirewallError> {
     let program = find(&format!("{}-restore", family.program()))?;
-    run(&program, &["--noflush", "--wait"], text).map(drop)
+    run(&program, &[&WAIT[..], &["--noflush"]].concat(), text).map(drop)
 }
 
 fn find(name: &str) -> Result<PathBuf, FirewallError> {
