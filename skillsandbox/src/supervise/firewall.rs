@@ -1,5 +1,7 @@
 //! The chains of iptables of one sandbox: made, proved, closed, and removed.
 
+use std::thread;
+
 use super::{error::RunError, sandbox::Wanted};
 use crate::{
     audit::record::Layer,
@@ -74,16 +76,26 @@ pub(super) fn close(
     tables: &Tables,
     layers: &mut [Layer],
 ) -> Vec<Firewall> {
+    // Most of each change is a wait for the kernel.
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let closing = firewalls.into_iter().map(|mut firewall| {
+            scope.spawn(move || {
+                let [v4, v6] = wanted.name_server;
+                let name_server = match firewall.family() {
+                    Family::V4 => v4,
+                    Family::V6 => v6,
+                };
+                let rules = tables.networks.iter();
+                let rules = rules.map(|entry| (entry.network, entry.rule)).collect();
+                let outcome = firewall.close(name_server, rules);
+                (firewall, outcome)
+            })
+        });
+        joined(closing.collect())
+    });
     let mut closed = Vec::new();
-    for mut firewall in firewalls {
-        let [v4, v6] = wanted.name_server;
-        let name_server = match firewall.family() {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        };
-        let rules = tables.networks.iter();
-        let rules = rules.map(|entry| (entry.network, entry.rule)).collect();
-        match firewall.close(name_server, rules) {
+    for (firewall, outcome) in outcomes {
+        match outcome {
             Ok(()) => closed.push(firewall),
             Err(error) => {
                 let name = firewall.family().program();
@@ -99,8 +111,18 @@ pub(super) fn close(
 
 /// Removes the chains of a sandbox, where they are.
 pub(super) fn remove(id: &str) -> Result<(), RunError> {
-    for family in FAMILIES {
-        firewall::remove(family, id)?;
-    }
-    Ok(())
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let removing = FAMILIES.map(|family| scope.spawn(move || firewall::remove(family, id)));
+        joined(removing.into())
+    });
+    outcomes.into_iter().try_for_each(|outcome| Ok(outcome?))
+}
+
+/// What threads came to. A panic of theirs is ours.
+fn joined<T>(threads: Vec<thread::ScopedJoinHandle<'_, T>>) -> Vec<T> {
+    let joined = threads.into_iter().map(|thread| {
+        let outcome = thread.join();
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    joined.collect()
 }

@@ -39,7 +39,7 @@ enum Place {
 /// Layers that are left out, from most to fewest; the last is what users have.
 const STAGES: [(&str, &str); 4] = [
     (EBPF_ALONE, "in a sandbox of eBPF alone"),
-    ("mounts,landlock", "and seccomp"),
+    ("iptables,mounts,landlock", "and seccomp"),
     ("mounts", "and Landlock"),
     ("", "in a sandbox, all layers"),
 ];

@@ -68,7 +68,7 @@ impl Operation {
 }
 
 /// The layers to leave out so that nothing but eBPF is left.
-pub(super) const EBPF_ALONE: &str = "mounts,landlock,seccomp";
+pub(super) const EBPF_ALONE: &str = "iptables,mounts,landlock,seccomp";
 
 /// Files in `/tmp`, gone when this is dropped.
 pub(super) struct Scene {
