@@ -40,7 +40,7 @@ enum Place {
 const STAGES: [(&str, &str); 4] = [
     (EBPF_ALONE, "in a sandbox of eBPF alone"),
     ("iptables,mounts,landlock", "and seccomp"),
-    ("mounts", "and Landlock"),
+    ("iptables,mounts", "and Landlock"),
     ("", "in a sandbox, all layers"),
 ];
 
