@@ -97,6 +97,13 @@ impl Endings {
         assert!(through.is_empty(), "{when}: {through:#?}");
     }
 
+    /// The last of them did not go through, whatever came of those before.
+    #[track_caller]
+    pub fn last_not_ok(&self, when: &str) {
+        let (name, ending) = self.0.last().expect("an attempt");
+        assert_ne!(ending, "ok", "{when}: {name}");
+    }
+
     /// All of them ended like this.
     #[track_caller]
     pub fn all(&self, ending: &str, when: &str) {
