@@ -192,3 +192,42 @@ fn a_host_without_iptables_is_told_of_and_runs_all_the_same() {
     let ran = run.end().with_code(0);
     assert!(!layer(&ran, "iptables") && !layer(&ran, "ip6tables"));
 }
+
+#[test]
+fn a_change_that_failed_is_made_by_the_next_answer() {
+    let scene = Scene::new("failed");
+    let network = Network::own(&scene, &[]);
+    network.hosts(&[("192.0.2.5", "api.example.com")]);
+    let egress = json!([{"domain": "api.example.com", "ports": [8000]}]);
+    let signs = scene.folder("signs");
+    let manifest = Manifest::default()
+        .set("/permissions/network/egress", egress)
+        .read(&signs);
+    let script = format!(
+        "cd {}; while ! test -e flushed; do sleep 0.05; done; \
+         until getent hosts api.example.com; do sleep 0.05; done; \
+         while ! test -e end; do sleep 0.05; done",
+        signs.display()
+    );
+    let mut run = network.run(Run::shell(&scene, &manifest, &script));
+    run.command().stdout(Stdio::null());
+    let mut child = run.start();
+    until("closed", || listing().matches("-j REJECT").count() >= 4);
+    for program in PROGRAMS {
+        for flag in ["-F", "-X"] {
+            let status = Command::new(program).arg(flag).status();
+            assert!(
+                status.is_ok_and(|status| status.success()),
+                "{program} {flag}"
+            );
+        }
+    }
+    scene.file("signs/flushed");
+    until("granted", || {
+        listing().contains("-d 192.0.2.5/32 -p tcp -m tcp --dport 8000")
+    });
+    scene.file("signs/end");
+    assert!(child.wait().expect("an end").success());
+    let refused = std::fs::read_to_string(run.events_file()).expect("records");
+    assert!(refused.contains("iptables-restore refused"), "{refused}");
+}

@@ -57,6 +57,8 @@ pub struct Firewall {
     chain: Chain,
     name_server: u16,
     rules: BTreeMap<Network, NetworkRule>,
+    /// Whether the chain may say less than the rules: a change failed.
+    is_behind: bool,
 }
 
 impl Firewall {
@@ -70,6 +72,7 @@ impl Firewall {
             chain,
             name_server: 0,
             rules: BTreeMap::new(),
+            is_behind: false,
         })
     }
 
@@ -93,7 +96,7 @@ impl Firewall {
     /// Has these rules decide on their networks from now on, or none of their own.
     pub fn set(&mut self, changes: &[(Network, Option<NetworkRule>)]) -> Result<(), FirewallError> {
         let mut only_new = Vec::new();
-        let mut rewrite = false;
+        let mut rewrite = std::mem::replace(&mut self.is_behind, true);
         for (network, rule) in changes {
             let ours = network.is_ipv4() == (self.family == Family::V4);
             let before = match rule {
@@ -107,11 +110,13 @@ impl Firewall {
             }
         }
         if rewrite {
-            return restore(self.family, &self.chain.replace(&self.content()));
+            restore(self.family, &self.chain.replace(&self.content()))?;
+        } else {
+            for (network, rule) in only_new {
+                restore(self.family, &self.chain.add(self.family, network, rule))?;
+            }
         }
-        for (network, rule) in only_new {
-            restore(self.family, &self.chain.add(self.family, network, rule))?;
-        }
+        self.is_behind = false;
         Ok(())
     }
 
@@ -132,10 +137,10 @@ pub fn remove(family: Family, id: &str) -> Result<(), FirewallError> {
         return Ok(());
     };
     let listing = run(&program, &[&WAIT[..], &["-S"]].concat(), "")?;
-    if !chain.is_in(&listing) {
-        return Ok(());
+    match chain.remove(&listing) {
+        Some(text) => restore(family, &text),
+        None => Ok(()),
     }
-    restore(family, &chain.remove())
 }
 
 fn restore(family: Family, text: &str) -> Result<(), FirewallError> {

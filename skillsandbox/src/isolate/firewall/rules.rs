@@ -98,19 +98,21 @@ impl Chain {
         format!("*filter\n{lines}COMMIT\n")
     }
 
-    /// Takes it away.
-    pub(super) fn remove(&self) -> String {
-        format!(
-            "*filter\n-D {}\n-F {name}\n-X {name}\nCOMMIT\n",
-            self.jump(),
-            name = self.name
-        )
-    }
-
-    /// Whether a listing of the table has it.
-    pub(super) fn is_in(&self, listing: &str) -> bool {
-        let start = format!("-N {}", self.name);
-        listing.lines().any(|line| line.trim_end() == start)
+    /// Takes away what a listing of the table has of it: others may have taken a part of it. Nothing
+    /// where it has nothing.
+    pub(super) fn remove(&self, listing: &str) -> Option<String> {
+        let has = |start: &str, end: &str| {
+            let mut lines = listing.lines().map(str::trim_end);
+            lines.any(|line| line.starts_with(start) && line.ends_with(end))
+        };
+        let mut text = String::new();
+        if has("-A OUTPUT ", &format!(" -j {}", self.name)) {
+            let _infallible = writeln!(text, "-D {}", self.jump());
+        }
+        if has("-N ", &format!(" {}", self.name)) {
+            let _infallible = writeln!(text, "-F {name}\n-X {name}", name = self.name);
+        }
+        (!text.is_empty()).then(|| format!("*filter\n{text}COMMIT\n"))
     }
 }
 
@@ -288,9 +290,22 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_is_found_in_a_listing_by_its_whole_name() {
-        let listing = "-P INPUT ACCEPT\n-N SKILLSANDBOX-0123abcd\n-A OUTPUT -j X\n";
-        assert!(chain().is_in(listing));
-        assert!(!chain().is_in("-N SKILLSANDBOX-0123abcde\n"));
+    fn what_is_there_of_a_chain_is_removed_and_nothing_else() {
+        let chain = chain();
+        let made = "-N SKILLSANDBOX-0123abcd\n";
+        let jump = "-A OUTPUT -m cgroup --path \"/skillsandbox/weather-0123abcd\" \
+            -j SKILLSANDBOX-0123abcd\n";
+        let others = "-P INPUT ACCEPT\n-N SKILLSANDBOX-0123abce\n-A OUTPUT -j X\n";
+        assert_eq!(chain.remove(others), None);
+        let removed = "-F SKILLSANDBOX-0123abcd\n-X SKILLSANDBOX-0123abcd\n";
+        assert_eq!(
+            chain.remove(&[others, made].concat()),
+            Some(format!("*filter\n{removed}COMMIT\n"))
+        );
+        let detached = jump.replacen("-A", "-D", 1);
+        assert_eq!(
+            chain.remove(&[made, others, jump].concat()),
+            Some(format!("*filter\n{detached}{removed}COMMIT\n"))
+        );
     }
 }
