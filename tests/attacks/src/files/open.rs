@@ -77,7 +77,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
         fs::metadata(place.secret()).map(drop)
     })
     .alone(
-        "no LSM hook that can name a path is asked by stat(2), and Landlock does not restrict it",
+        "no eBPF program is on the hook of stat(2), for which every process of the host would pay, and \
+         Landlock does not restrict it",
     ),
     attack(
         FAMILY,
