@@ -455,30 +455,36 @@ print(s.sendto(b\"x\", (\"localhost\", 9)))'";
     assert_eq!(ran.output(), "1\n");
 }
 
-#[test]
-fn ten_thousand_questions_at_once_are_all_answered_and_on_record() {
-    const NAMES: usize = 1000;
-    const EACH: usize = 10;
-    const MALFORMED: usize = 100_000;
-    let scene = Scene::new("load");
-    let network = Network::own(&scene, &[]);
-    let names: Vec<_> = (0..NAMES)
-        .map(|number| format!("n{number}.example.com"))
-        .collect();
-    let hosts: Vec<_> = names
-        .chunks(10)
-        .enumerate()
-        .map(|(number, names)| (format!("203.0.113.{}", number + 1), names.join(" ")))
-        .collect();
-    let hosts: Vec<_> = hosts
-        .iter()
-        .map(|(address, names)| (address.as_str(), names.as_str()))
-        .collect();
-    network.hosts(&hosts);
-    let declared: Vec<_> = names.iter().map(|name| (name.as_str(), 443)).collect();
-    let manifest = declaring(&declared);
-    let script = format!(
-        "import threading, random\n\
+// On emulated processors it takes minutes, and programs do not wait that long for an answer: it is run on
+// the host, whose tier makes no difference to it.
+mod fallback_tier {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_questions_at_once_are_all_answered_and_on_record() {
+        const NAMES: usize = 1000;
+        const EACH: usize = 10;
+        const MALFORMED: usize = 100_000;
+        let scene = Scene::new("load");
+        let network = Network::own(&scene, &[]);
+        let names: Vec<_> = (0..NAMES)
+            .map(|number| format!("n{number}.example.com"))
+            .collect();
+        let hosts: Vec<_> = names
+            .chunks(10)
+            .enumerate()
+            .map(|(number, names)| (format!("203.0.113.{}", number + 1), names.join(" ")))
+            .collect();
+        let hosts: Vec<_> = hosts
+            .iter()
+            .map(|(address, names)| (address.as_str(), names.as_str()))
+            .collect();
+        network.hosts(&hosts);
+        let declared: Vec<_> = names.iter().map(|name| (name.as_str(), 443)).collect();
+        let manifest = declaring(&declared);
+        // After what was malformed it has a queue to work off, which can take longer than a program waits.
+        let script = format!(
+            "import threading, random\n\
          lost = []\n\
          def asks(first):\n\
          \x20   s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
@@ -504,12 +510,16 @@ fn ten_thousand_questions_at_once_are_all_answered_and_on_record() {
          \x20   try:\n\
          \x20       while True: s.recv(600, socket.MSG_DONTWAIT)\n\
          \x20   except BlockingIOError: pass\n\
-         print(find('n7.example.com'))\n"
-    );
-    let ran = python(&network, &scene, &manifest, &script);
-    assert_eq!(ran.output(), "answered\n['203.0.113.1']\n");
-    let asked = ran.of_kind("dns").filter(|event| event["reason"] == "rule");
-    assert!(asked.count() >= NAMES * EACH);
-    assert_eq!(ran.of_kind("address").count(), NAMES, "each name, once");
-    assert_eq!(ran.trace()["accounting"]["balanced"], true);
+         for _ in range(30):\n\
+         \x20   found = find('n7.example.com')\n\
+         \x20   if found != 'none': break\n\
+         print(found)\n"
+        );
+        let ran = python(&network, &scene, &manifest, &script);
+        assert_eq!(ran.output(), "answered\n['203.0.113.1']\n");
+        let asked = ran.of_kind("dns").filter(|event| event["reason"] == "rule");
+        assert!(asked.count() >= NAMES * EACH);
+        assert_eq!(ran.of_kind("address").count(), NAMES, "each name, once");
+        assert_eq!(ran.trace()["accounting"]["balanced"], true);
+    }
 }
