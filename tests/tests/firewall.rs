@@ -181,16 +181,18 @@ fn a_chain_follows_the_addresses_of_names() {
 #[test]
 fn a_host_without_iptables_is_told_of_and_runs_all_the_same() {
     let scene = Scene::new("without");
-    // In a mount namespace in which the program is not there.
-    let run = Run::shell(&scene, &Manifest::default(), "true").around(&[
-        "unshare",
-        "--mount",
-        "sh",
-        "-c",
-        "mount --bind /dev/null /usr/sbin/xtables-nft-multi && exec \"$0\" \"$@\"",
-    ]);
-    let ran = run.end().with_code(0);
-    assert!(!layer(&ran, "iptables") && !layer(&ran, "ip6tables"));
+    // In a mount namespace in which the program is not there, or does nothing but fail.
+    for other in ["/dev/null", "/bin/false"] {
+        let script =
+            format!("mount --bind {other} /usr/sbin/xtables-nft-multi && exec \"$0\" \"$@\"");
+        let run = Run::shell(&scene, &Manifest::default(), "true");
+        let run = run.around(&["unshare", "--mount", "sh", "-c", &script]);
+        let ran = run.end().with_code(0);
+        assert!(
+            !layer(&ran, "iptables") && !layer(&ran, "ip6tables"),
+            "{other}"
+        );
+    }
 }
 
 #[test]

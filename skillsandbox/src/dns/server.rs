@@ -318,7 +318,11 @@ impl Desk {
                     Unanswerable::Silence => None,
                     Unanswerable::Wrong(message) => Some((*message, QUESTION_BYTES_MAX)),
                 };
-                (self.tell)(Note::Dns(Dns::unreadable(transport)));
+                let code = match &wrong {
+                    Some((message, _)) => mnemonic(message.metadata.response_code),
+                    None => "none".to_owned(),
+                };
+                (self.tell)(Note::Dns(Dns::unreadable(transport, code)));
                 wrong
             }
         }

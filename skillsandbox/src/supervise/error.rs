@@ -8,7 +8,7 @@ use std::{
 use crate::{
     audit::safe_file::SafeFileError,
     dns::UpstreamError,
-    isolate::{IsolateError, firewall::FirewallError},
+    isolate::IsolateError,
     kernel::KernelError,
     manifest::{ManifestError, NotEnforced, text::visible},
     policy::{CompileError, NetworkError},
@@ -48,9 +48,6 @@ pub enum RunError {
         /// The path.
         path: String,
     },
-    /// A chain of iptables cannot be removed.
-    #[error(transparent)]
-    Firewall(#[from] FirewallError),
     /// Names cannot be looked up.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),

@@ -13,7 +13,7 @@ use crate::{
     policy::Tables,
 };
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// Why a chain is not there.
 #[derive(Debug, thiserror::Error)]
@@ -109,13 +109,19 @@ pub(super) fn close(
     closed
 }
 
-/// Removes the chains of a sandbox, where they are.
-pub(super) fn remove(id: &str) -> Result<(), RunError> {
+/// Removes the chains of a sandbox, where they are. Tables that cannot be looked at are no reason to leave
+/// the rest of a sandbox behind: a chain that stays is about a cgroup that is gone.
+pub(super) fn remove(id: &str, families: &[Family]) {
     let outcomes: Vec<_> = thread::scope(|scope| {
-        let removing = FAMILIES.map(|family| scope.spawn(move || firewall::remove(family, id)));
-        joined(removing.into())
+        let removing = families.iter().map(|family| {
+            let family = *family;
+            scope.spawn(move || firewall::remove(family, id))
+        });
+        joined(removing.collect())
     });
-    outcomes.into_iter().try_for_each(|outcome| Ok(outcome?))
+    for error in outcomes.into_iter().filter_map(Result::err) {
+        tracing::warn!(%error, id, "a chain of this sandbox may be left");
+    }
 }
 
 /// What threads came to. A panic of theirs is ours.

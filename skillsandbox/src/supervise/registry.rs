@@ -102,7 +102,7 @@ impl Registry {
         }
         dead.retain(|id, _| !alive.contains(id));
         for (id, slot) in &dead {
-            firewall::remove(id)?;
+            firewall::remove(id, &firewall::FAMILIES);
             objects.remove_stale(id, *slot)?;
             remove_folder(&self.folder.join(id))?;
         }
@@ -226,7 +226,7 @@ fn remove_folder(folder: &Path) -> Result<(), RunError> {
 /// Ends a dead sandbox: its chains go before the cgroup that they are about.
 fn end(cgroup: &Cgroup) -> Result<(), RunError> {
     cgroup.kill()?;
-    firewall::remove(cgroup.id())?;
+    firewall::remove(cgroup.id(), &firewall::FAMILIES);
     Ok(cgroup.remove()?)
 }
 

@@ -18,7 +18,7 @@ use crate::{
     audit::record::Layer,
     isolate::{
         cgroup::{Cgroup, Hierarchy, Limit, Resources},
-        firewall::Firewall,
+        firewall::{Family, Firewall},
     },
     kernel::{Attached, Objects, Proof, Rings, Target, prove::Prover},
     policy::Tables,
@@ -85,15 +85,23 @@ pub(super) struct Wanted {
     pub(super) without_firewalls: bool,
 }
 
+/// Only a build for tests leaves layers out.
+#[cfg_attr(
+    not(feature = "test-layers"),
+    expect(
+        clippy::unused_self,
+        reason = "only a build for tests leaves layers out"
+    )
+)]
 impl Wanted {
-    /// Whether chains of iptables are left out.
-    #[cfg_attr(
-        not(feature = "test-layers"),
-        expect(
-            clippy::unused_self,
-            reason = "only a build for tests leaves layers out"
-        )
-    )]
+    fn without_programs(&self) -> bool {
+        #[cfg(feature = "test-layers")]
+        let without = self.without_programs;
+        #[cfg(not(feature = "test-layers"))]
+        let without = false;
+        without
+    }
+
     pub(super) fn without_firewalls(&self) -> bool {
         #[cfg(feature = "test-layers")]
         let without = self.without_firewalls;
@@ -111,6 +119,7 @@ struct Made {
     limits: Vec<(&'static str, Limit)>,
     firewalls: Vec<Firewall>,
     firewall_layers: Vec<Layer>,
+    chains: Vec<Family>,
 }
 
 /// A sandbox in which nothing runs yet, and whose rules are in force.
@@ -121,6 +130,8 @@ pub(super) struct Sandbox {
     cgroup: Cgroup,
     attached: Arc<Attached>,
     firewalls: Vec<Layer>,
+    /// Families in whose tables a chain was made.
+    chains: Vec<Family>,
     pub(super) tier: Tier,
     pub(super) limits: Vec<(&'static str, Limit)>,
 }
@@ -151,6 +162,7 @@ impl Sandbox {
                 limits,
                 firewalls,
                 firewall_layers,
+                chains,
             }) => {
                 let sandbox = Self {
                     objects,
@@ -159,6 +171,7 @@ impl Sandbox {
                     tier: Tier::of(&attached),
                     attached: Arc::new(attached),
                     firewalls: firewall_layers,
+                    chains,
                     limits,
                 };
                 Ok((sandbox, rings, firewalls))
@@ -184,6 +197,7 @@ impl Sandbox {
         let mut prover = Prover::start(cgroup.folder().as_fd())?;
         // Proved before anything else could refuse a packet, and closed when all is proved.
         let (firewalls, mut layers) = firewall::open(&place.id, &wanted, &mut prover)?;
+        let chains = firewalls.iter().map(Firewall::family).collect();
         let target = Target::new(cgroup.folder(), cgroup.inode()?);
         let (slot, rings) = (place.slot, RING_BYTES);
         let (mut attached, rings) =
@@ -191,18 +205,6 @@ impl Sandbox {
         // Before anything of this cgroup's is put on record.
         drop(prover);
         let firewalls = firewall::close(firewalls, &wanted, tables, &mut layers);
-        // Nothing is attached that would look for its slot.
-        #[cfg(feature = "test-layers")]
-        if wanted.without_programs {
-            return Ok(Made {
-                cgroup,
-                attached,
-                rings,
-                limits,
-                firewalls,
-                firewall_layers: layers,
-            });
-        }
         let mut flags = 0;
         if wanted.deny_on_overflow {
             flags |= FLAG_OVERFLOW_DENY;
@@ -213,8 +215,11 @@ impl Sandbox {
         if wanted.record_refused {
             flags |= FLAG_TRACE_REFUSED;
         }
-        objects.trace(flags & (FLAG_TRACE_CALLS | FLAG_TRACE_REFUSED) != 0)?;
-        attached.arm(flags, wanted.name_server)?;
+        // Without programs nothing is attached that would look for its slot.
+        if !wanted.without_programs() {
+            objects.trace(flags & (FLAG_TRACE_CALLS | FLAG_TRACE_REFUSED) != 0)?;
+            attached.arm(flags, wanted.name_server)?;
+        }
         Ok(Made {
             cgroup,
             attached,
@@ -222,6 +227,7 @@ impl Sandbox {
             limits,
             firewalls,
             firewall_layers: layers,
+            chains,
         })
     }
 
@@ -307,7 +313,7 @@ impl Sandbox {
         // tries again.
         self.kill()?;
         let registry = Registry::lock()?;
-        firewall::remove(&self.place.id)?;
+        firewall::remove(&self.place.id, &self.chains);
         self.cgroup.remove()?;
         match Arc::into_inner(self.attached) {
             Some(attached) => attached.detach()?,

@@ -67,12 +67,12 @@ impl Dns {
         }
     }
 
-    /// What was not to be read.
+    /// What was not to be read, and how it was answered.
     #[must_use]
-    pub fn unreadable(transport: &'static str) -> Self {
+    pub fn unreadable(transport: &'static str, code: String) -> Self {
         let mut unreadable = Self::asked("", String::new(), transport);
         unreadable.deny(Reason::Unreadable);
-        "FORMERR".clone_into(&mut unreadable.code);
+        unreadable.code = code;
         unreadable.name = None;
         unreadable.record_type = None;
         unreadable

@@ -50,7 +50,7 @@ pub enum FirewallError {
     },
 }
 
-/// The chain of one sandbox in one family's table. What it was is removed by [`remove`].
+/// The chain of one sandbox in one family's table; [`remove`] takes it away.
 #[derive(Debug)]
 pub struct Firewall {
     family: Family,
@@ -133,7 +133,7 @@ impl Firewall {
 pub fn remove(family: Family, id: &str) -> Result<(), FirewallError> {
     let chain = Chain::new(id);
     let Ok(program) = find(family.program()) else {
-        // Nobody could have made it.
+        // Nothing of ours can be changed without it.
         return Ok(());
     };
     let listing = run(&program, &[&WAIT[..], &["-S"]].concat(), "")?;
