@@ -71,6 +71,10 @@ impl Tier {
 
 /// What is wanted of the kernel side beside the rules.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(
+    feature = "test-layers",
+    expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")
+)]
 pub(super) struct Wanted {
     pub(super) resources: Resources,
     pub(super) deny_on_overflow: bool,
