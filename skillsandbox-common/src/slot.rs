@@ -3,6 +3,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::rule::{NetworkRule, UNIX_SOCKETS_MAX, UnixRule};
+
 /// Slots, number 0 included: most sandboxes on one host plus one.
 pub const SLOTS: u32 = 1024 + 1;
 
@@ -32,6 +34,12 @@ pub struct SlotConfig {
     /// Ports of the sandbox's own name server, at 127.0.0.1 and at `::1`, in the machine's byte order.
     /// What is asked of port 53 goes there; 0 where there is none.
     pub name_server: [u16; 2],
+    /// Ports of its own that others may call.
+    pub listen: NetworkRule,
+    /// Zero.
+    pub reserved: u32,
+    /// Unix sockets of the host that it may connect to.
+    pub unix: [UnixRule; UNIX_SOCKETS_MAX],
 }
 
 /// What the programs count; userspace only reads it. Each number only grows.

@@ -55,6 +55,16 @@ offsets! {
     BINPRM_FILENAME => binprm_filename,
     /// `struct sock.sk_type`
     SOCK_SK_TYPE => sock_sk_type,
+    /// `struct dentry.d_inode`
+    DENTRY_D_INODE => dentry_d_inode,
+    /// `struct inode.i_ino`
+    INODE_I_INO => inode_i_ino,
+    /// `struct inode.i_sb`
+    INODE_I_SB => inode_i_sb,
+    /// `struct super_block.s_dev`
+    SUPER_BLOCK_S_DEV => super_block_s_dev,
+    /// `struct unix_sock.path`
+    UNIX_SOCK_PATH => unix_sock_path,
     /// `struct unix_sock.addr`
     UNIX_SOCK_ADDR => unix_sock_addr,
     /// `struct unix_address.len`

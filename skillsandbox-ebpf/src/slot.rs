@@ -4,7 +4,11 @@ use aya_ebpf::helpers::{
     bpf_probe_read_kernel,
     generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_local_storage},
 };
-use skillsandbox_common::slot::STATE_ENFORCING;
+use skillsandbox_common::{
+    header::{Reason, Verdict},
+    rule::{self, Decision, Protocols},
+    slot::STATE_ENFORCING,
+};
 
 use crate::{
     maps::{CGROUP_SLOT, CONFIG, TRACED},
@@ -92,6 +96,36 @@ pub fn name_server(slot: u32, v4: bool) -> u16 {
             }
         }
         _ => 0,
+    }
+}
+
+/// Decides on an address of a socket's own, of one bit of [`Protocols`](skillsandbox_common::rule::Protocols).
+#[inline(always)]
+pub fn decide_bind(slot: u32, port: u16, protocol: u16) -> Decision {
+    match CONFIG.get(slot) {
+        Some(config) => rule::decide_bind(&config.listen, port, protocol),
+        None => Decision::deny(Reason::NoPolicy, 0),
+    }
+}
+
+/// Whether others may call this port of the slot's, over TCP.
+#[inline(always)]
+pub fn listens(slot: u32, port: u16) -> bool {
+    match CONFIG.get(slot) {
+        Some(config) => {
+            let decision = config.listen.decide(port, Protocols::TCP);
+            matches!(decision.verdict, Verdict::Allow)
+        }
+        None => false,
+    }
+}
+
+/// Decides on connecting to the unix socket of this file.
+#[inline(always)]
+pub fn decide_unix(slot: u32, device: u32, inode: u64) -> Decision {
+    match CONFIG.get(slot) {
+        Some(config) => rule::decide_unix(&config.unix, device, inode),
+        None => Decision::deny(Reason::NoPolicy, 0),
     }
 }
 

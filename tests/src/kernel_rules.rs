@@ -107,7 +107,10 @@ fn push(set: &mut RuleSet, subject: Subject) {
         Subject::Persistent { name, below } => {
             format!("persistent {} {below}", name.escape_ascii())
         }
-        Subject::Address { .. } | Subject::Host { .. } => format!("{subject:?}"),
+        Subject::Address { .. }
+        | Subject::Host { .. }
+        | Subject::Listen { .. }
+        | Subject::Unix { .. } => format!("{subject:?}"),
     };
     set.push(subject, text, None);
 }

@@ -12,6 +12,7 @@ mod kernel_tier {
         },
     };
 
+    use serde_json::json;
     use skillsandbox_tests::{attempts, manifest::Manifest, sandbox::Run, scene::Scene};
 
     #[test]
@@ -42,6 +43,110 @@ mod kernel_tier {
             .collect();
         assert_eq!(is_abstract, [false, true]);
         attempts.outside(&scene).all_ok("after, outside");
+    }
+
+    #[test]
+    fn of_two_unix_sockets_in_a_granted_folder_only_the_declared_one_is_reached() {
+        let scene = Scene::new("declared");
+        let folder = scene.folder("sockets");
+        let path = |name: &str| folder.join(name);
+        let _servers = ["declared", "other"].map(|name| {
+            let server = UnixListener::bind(path(name)).expect("a socket in the scene");
+            let mode = fs::Permissions::from_mode(0o777);
+            fs::set_permissions(path(name), mode).expect("a mode to set");
+            server
+        });
+        let [declared, other] = ["declared", "other"].map(|name| attempts!(["unix", path(name)]));
+        other.outside(&scene).all_ok("before, outside");
+        let unix = |name: &str| json!([path(name)]);
+        let manifest = Manifest::default().set("/permissions/network/unix", unix("declared"));
+        // Without the folder there is no other.
+        let alone = Run::probe(&scene, &manifest, &declared).end();
+        alone.endings(&declared).all_ok("declared, every layer");
+        let allowed = alone.of_kind("unix").next().expect("a record");
+        let text = format!("network.unix {}", path("declared").display());
+        assert_eq!(
+            (&allowed["verdict"], &allowed["rule"]["text"]),
+            (&json!("allow"), &json!(text))
+        );
+        let manifest = manifest.read(&folder);
+        let denied = [format!("no_rule: {}", path("other").display())];
+        // Landlock answers before eBPF where it knows sockets by path (version 9).
+        let run = || Run::probe(&scene, &manifest, &other);
+        for run in [
+            run().option("--without-layer=landlock"),
+            run().by_ebpf_alone(),
+        ] {
+            let ran = run.end();
+            ran.endings(&other).all_denied("in the sandbox");
+            ran.denied("unix", &denied);
+            let event = ran.of_kind("unix").next().expect("a record");
+            let line = format!(
+                "permissions: {{ network: {{ unix: [{}] }} }}",
+                json!(path("other"))
+            );
+            assert_eq!(event["permit"], line);
+        }
+        let every = Run::probe(&scene, &manifest, &other).end();
+        every.endings(&other).none_ok("with every layer");
+        let both = manifest.set(
+            "/permissions/network/unix",
+            json!([path("other"), path("declared")]),
+        );
+        let after = Run::probe(&scene, &both, &other).end();
+        after.endings(&other).all_ok("after, declared");
+        // Datagrams are made by nobody.
+        let datagrams = attempts!(["socket", "1", "2", "0"]);
+        let ran = Run::probe(&scene, &both, &datagrams).end();
+        ran.endings(&datagrams).all_denied("datagrams");
+    }
+
+    #[test]
+    fn a_unix_socket_that_is_made_anew_is_not_the_one_that_was_declared() {
+        let scene = Scene::new("anew");
+        let path = scene.folder("sockets").join("socket");
+        let bind = || {
+            let server = UnixListener::bind(&path).expect("a socket in the scene");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("a mode to set");
+            server
+        };
+        let first = bind();
+        let attempts = attempts!(["unix", path]);
+        let manifest = Manifest::default()
+            .set("/permissions/network/unix", json!([path]))
+            .read(scene.path("sockets"))
+            .read(scene.folder("signs"));
+        let sign = scene.path("signs").join("sign");
+        let script = format!(
+            "touch /tmp/ready; while ! test -e {}; do sleep 0.1; done; exec {} unix {}",
+            sign.display(),
+            scene.probe().display(),
+            path.display()
+        );
+        let _same = Run::probe(&scene, &manifest, &attempts)
+            .by_ebpf_alone()
+            .end()
+            .endings(&attempts)
+            .all_ok("the same");
+        let manifest = manifest.exec(scene.probe());
+        let mut run = Run::shell(&scene, &manifest, &script).by_ebpf_alone();
+        run.pipe_output();
+        let child = run.start();
+        // The rules are made before the skill's first record.
+        let begun = std::time::Instant::now();
+        while !fs::read_to_string(run.events_file()).is_ok_and(|text| text.contains("\"start\"")) {
+            assert!(begun.elapsed().as_secs() < 120, "no start on record");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        drop(first);
+        fs::remove_file(&path).expect("the socket goes");
+        // Kept, so that the number of the first is not given again.
+        fs::write(path.with_extension("kept"), b"").expect("a file");
+        let _second = bind();
+        scene.file("signs/sign");
+        let ran = run.read(child.wait_with_output().expect("an end"));
+        ran.endings(&attempts).all_denied("another file");
+        ran.denied("unix", &[format!("no_rule: {}", path.display())]);
     }
 
     #[test]
@@ -78,5 +183,29 @@ mod kernel_tier {
         ran.endings(&usual).all_ok("usual sockets, in the sandbox");
         assert_eq!(ran.of_kind("socket").count(), 0);
         attempts.outside(&scene).all_ok("after, outside");
+    }
+}
+
+mod fallback_tier {
+    use std::os::unix::net::UnixListener;
+
+    use serde_json::json;
+    use skillsandbox_tests::{manifest::Manifest, sandbox::Run, scene::Scene};
+
+    #[test]
+    fn a_unix_socket_is_not_granted_where_only_its_folder_would_be_held() {
+        let scene = Scene::new("fallback");
+        let path = scene.path("socket");
+        let manifest = Manifest::default().set("/permissions/network/unix", json!([path]));
+        let missing = Run::shell(&scene, &manifest, "true").end().with_code(122);
+        assert!(
+            missing.stderr.contains("nothing is there"),
+            "{}",
+            missing.stderr
+        );
+        let _server = UnixListener::bind(&path).expect("a socket in the scene");
+        let ran = Run::shell(&scene, &manifest, "true").end().with_code(121);
+        let words = format!("network.unix {}", path.display());
+        assert!(ran.stderr.contains(&words), "{}", ran.stderr);
     }
 }

@@ -6,7 +6,7 @@ mod socket;
 
 pub use file::{ANYWHERE, Access, FileRule, PATH_KEY_LEN, RULE_PATH_MAX};
 pub use network::{ADDRESS_KEY_LEN, NetworkRule, PORT_RANGES_MAX, PortRange, Protocols};
-pub use socket::{decide_bind, decide_socket};
+pub use socket::{UNIX_SOCKETS_MAX, UnixRule, decide_bind, decide_socket, decide_unix};
 
 use crate::header::{Reason, Verdict};
 

@@ -1,21 +1,57 @@
-//! What sockets a sandbox may have, whatever its rules.
+//! What sockets a sandbox may have, where it may be called, and which unix sockets it may reach.
 
-use super::Decision;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{Decision, NetworkRule};
 use crate::header::Reason;
 
-/// Decides on an address of a socket's own. Nobody may be called: the one address that can be
-/// had is a port that the kernel chooses, as a client's.
+/// Most unix sockets of the host that one sandbox may connect to.
+pub const UNIX_SOCKETS_MAX: usize = 16;
+
+/// A unix socket of the host, by its file.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+pub struct UnixRule {
+    /// `struct inode.i_ino` of the socket's file.
+    pub inode: u64,
+    /// `struct super_block.s_dev` of its file system: 12 bits major, 20 bits minor.
+    pub device: u32,
+    /// Rule number from 1; 0 ends the list.
+    pub rule: u32,
+}
+
+const _: () = assert!(size_of::<UnixRule>() == 16);
+
+/// Decides on an address of a socket's own: a port that the kernel chooses, as a client's, or one
+/// that is listened on.
 #[must_use]
 #[inline(always)]
-pub const fn decide_bind(port: u16) -> Decision {
+pub fn decide_bind(listen: &NetworkRule, port: u16, protocol: u16) -> Decision {
     if port == 0 {
         Decision {
             reason: Reason::AnyPort,
             ..Decision::allow(0)
         }
     } else {
-        Decision::deny(Reason::NotGranted, 0)
+        listen.decide(port, protocol)
     }
+}
+
+/// Decides on connecting to the unix socket of this file; one without a file is on device 0.
+#[must_use]
+#[inline(always)]
+pub fn decide_unix(rules: &[UnixRule; UNIX_SOCKETS_MAX], device: u32, inode: u64) -> Decision {
+    for known in rules {
+        if known.rule == 0 {
+            break;
+        }
+        if known.device == device && known.inode == inode {
+            return Decision::allow(known.rule as u16);
+        }
+    }
+    Decision::deny(Reason::NoRule, 0)
 }
 
 /// Decides on a new socket: whether the programs that decide on addresses see all that it can
@@ -57,10 +93,45 @@ pub const fn decide_socket(family: u32, socket_type: u32, protocol: u32) -> Deci
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header::Verdict;
+    use crate::{
+        header::Verdict,
+        rule::{PortRange, Protocols},
+    };
 
     fn is_made(family: u32, socket_type: u32, protocol: u32) -> bool {
         decide_socket(family, socket_type, protocol).verdict == Verdict::Allow
+    }
+
+    #[test]
+    fn only_the_ports_that_are_listened_on_and_any_port_are_had() {
+        let mut listen = NetworkRule::default();
+        listen.ranges[0] = PortRange {
+            first: 8000,
+            last: 8001,
+            protocols: Protocols::TCP,
+            rule: 3,
+        };
+        let decided = |port| decide_bind(&listen, port, Protocols::TCP);
+        assert_eq!(decided(0).verdict, Verdict::Allow);
+        assert_eq!(decided(8001), Decision::allow(3));
+        assert_eq!(decided(8002), Decision::deny(Reason::NotGranted, 0));
+        let udp = decide_bind(&listen, 8000, Protocols::UDP);
+        assert_eq!(udp, Decision::deny(Reason::NotGranted, 0));
+    }
+
+    #[test]
+    fn a_unix_socket_is_reached_by_its_file_alone() {
+        let mut rules = [UnixRule::default(); UNIX_SOCKETS_MAX];
+        rules[0] = UnixRule {
+            inode: 7,
+            device: 9,
+            rule: 4,
+        };
+        let denied = Decision::deny(Reason::NoRule, 0);
+        assert_eq!(decide_unix(&rules, 9, 7), Decision::allow(4));
+        assert_eq!(decide_unix(&rules, 9, 8), denied);
+        assert_eq!(decide_unix(&rules, 8, 7), denied);
+        assert_eq!(decide_unix(&rules, 0, 0), denied, "none of the rest");
     }
 
     #[test]
@@ -96,14 +167,6 @@ mod tests {
                 !is_made(family, socket_type, protocol),
                 "{family} {socket_type} {protocol}"
             );
-        }
-    }
-
-    #[test]
-    fn only_a_port_that_the_kernel_chooses_can_be_bound() {
-        assert_eq!(decide_bind(0).verdict, Verdict::Allow);
-        for port in [1, 53, 8080, u16::MAX] {
-            assert_eq!(decide_bind(port), Decision::deny(Reason::NotGranted, 0));
         }
     }
 }

@@ -7,7 +7,7 @@ use aya_ebpf::{
 use skillsandbox_common::{
     event::NetworkBody,
     header::{EventPrefix, Kind, Reason, Verdict},
-    rule::{ADDRESS_KEY_LEN, Decision, NetworkRule, Protocols, decide_bind},
+    rule::{ADDRESS_KEY_LEN, Decision, NetworkRule, Protocols},
 };
 
 use super::name_server;
@@ -131,7 +131,7 @@ fn decide(kind: Kind, ctx: &SockAddrContext, family: u16, address: [u8; ADDRESS_
     let decision = if flags == slot::NO_POLICY {
         Decision::deny(Reason::NoPolicy, 0)
     } else if matches!(kind, Kind::Bind) {
-        decide_bind(port)
+        slot::decide_bind(slot, port, Protocols::of_ip_protocol(protocol))
     } else if name_server::answers(slot, &address, port, protocol) {
         name_server::redirect(ctx, slot, family == AF_INET, &address)
     } else if name_server::is_at(slot, &address, port) && name_server::has_asked(ctx) {
@@ -156,7 +156,13 @@ fn decide(kind: Kind, ctx: &SockAddrContext, family: u16, address: [u8; ADDRESS_
         actor::fill(&raw mut event.prefix, kind, decision, length as u32);
         emit::access(slot, flags, (&raw mut event).cast(), length as u64)
     };
-    super::answer(ctx, "socket address", verdict)
+    let answer = super::answer(ctx, "socket address", verdict);
+    if matches!(kind, Kind::Bind) && decision.rule != 0 {
+        // With the second bit, a port below 1024 takes no capability (`BIND_NO_CAP_NET_BIND_SERVICE`,
+        // `include/net/inet_sock.h`, Linux 5.12): the manifest has granted this one.
+        return answer | answer << 1;
+    }
+    answer
 }
 
 /// What the rules of a slot say of an address.

@@ -85,11 +85,6 @@ pub fn socket_create(ctx: LsmContext) -> i32 {
 pub fn unix_connect(ctx: LsmContext) -> i32 {
     let slot = slot::attached();
     let flags = slot::flags(slot);
-    let reason = if flags == slot::NO_POLICY {
-        Reason::NoPolicy
-    } else {
-        Reason::NoRule
-    };
     let (sock, other): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
     // SAFETY: all bytes zero is a valid event; the event lies on this program's stack; reads of
     // kernel memory go through helpers that check the address.
@@ -99,11 +94,43 @@ pub fn unix_connect(ctx: LsmContext) -> i32 {
         event.body.socket_type = bpf_probe_read_kernel(socket_type).unwrap_or(0);
         let name = name_of(other, &mut event);
         let length = (core::mem::offset_of!(UnixEvent, name) + name) as u64;
-        let decision = Decision::deny(reason, 0);
+        let decision = if flags == slot::NO_POLICY {
+            Decision::deny(Reason::NoPolicy, 0)
+        } else {
+            let (device, inode) = file_of(other);
+            slot::decide_unix(slot, device, inode)
+        };
         actor::fill(&raw mut event.prefix, Kind::Unix, decision, length as u32);
         emit::access(slot, flags, (&raw mut event).cast(), length)
     };
     super::answer(&ctx, "unix_connect", verdict)
+}
+
+/// Device and number of the file that a unix socket was bound to, which it has for good; zeros where
+/// there is none, or none that can be read.
+///
+/// # Safety
+/// `other` must be a `struct unix_sock`.
+#[inline(always)]
+unsafe fn file_of(other: *const u8) -> (u32, u64) {
+    // SAFETY: the helper checks the addresses.
+    unsafe {
+        let pointer = |base: *const u8, offset: usize| {
+            bpf_probe_read_kernel(base.wrapping_add(offset).cast::<*const u8>())
+                .unwrap_or(core::ptr::null())
+        };
+        let entry = pointer(other, offsets::unix_sock_path() + offsets::path_dentry());
+        let inode = pointer(entry, offsets::dentry_d_inode());
+        let filesystem = pointer(inode, offsets::inode_i_sb());
+        let number = inode.wrapping_add(offsets::inode_i_ino()).cast::<u64>();
+        let device = filesystem
+            .wrapping_add(offsets::super_block_s_dev())
+            .cast::<u32>();
+        match (bpf_probe_read_kernel(device), bpf_probe_read_kernel(number)) {
+            (Ok(device), Ok(number)) => (device, number),
+            _ => (0, 0),
+        }
+    }
 }
 
 /// Copies the name of a unix socket into the event; answers how many bytes it has. Evidence only.

@@ -20,7 +20,7 @@ use super::{
     sequence::Sequences,
     text::{HexUnlessUtf8, Text},
 };
-use crate::policy::{Advice, DeniedAddress, DeniedFile, advise_other};
+use crate::policy::{Advice, DeniedAddress, DeniedFile, advise_bind, advise_other, advise_unix};
 
 /// A rule of the policy as a person reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,18 +109,21 @@ impl<'a> Knowledge<'a> {
             Body::Connect(body) => Event::Connect(self.reach(prefix, actor, &body)),
             Body::Sendmsg(body) => Event::Sendmsg(self.reach(prefix, actor, &body)),
             Body::Bind(body) => {
-                let decided = self.decided_by_no_rule(prefix, Kind::Bind);
+                let advise = |reason| advise_bind(reason, body.port, body.protocol);
+                let decided = self.advised(prefix, advise);
                 Event::Bind(network(decided, actor, &body, None))
             }
             Body::Socket(body) => Event::Socket(SocketAccess {
-                decided: self.decided_by_no_rule(prefix, Kind::Socket),
+                decided: self.advised(prefix, |reason| advise_other(Kind::Socket, reason)),
                 actor,
                 family: Number::family(body.family),
                 protocol: body.protocol,
                 socket_type: Number::socket_type(body.socket_type),
             }),
             Body::Unix(unix) => Event::Unix(UnixAccess {
-                decided: self.decided_by_no_rule(prefix, Kind::Unix),
+                decided: self.advised(prefix, |reason| {
+                    advise_unix(reason, unix.name, unix.body.is_abstract != 0)
+                }),
                 actor,
                 path: (!unix.name.is_empty()).then_some(Text(unix.name)),
                 path_bytes: HexUnlessUtf8(unix.name),
@@ -137,7 +140,7 @@ impl<'a> Knowledge<'a> {
             Body::Create(path) => Event::Create(self.file(prefix, actor, path, false)),
             Body::Attributes(path) => Event::Attributes(self.file(prefix, actor, path, false)),
             Body::Ptrace(body) => Event::Ptrace(ProcessAccess {
-                decided: self.decided_by_no_rule(prefix, Kind::Ptrace),
+                decided: self.advised(prefix, |reason| advise_other(Kind::Ptrace, reason)),
                 actor,
                 target: body.child,
                 mode: body.status.cast_unsigned(),
@@ -266,10 +269,10 @@ impl<'a> Knowledge<'a> {
         network(decided, actor, body, name)
     }
 
-    fn decided_by_no_rule(&self, prefix: &EventPrefix, kind: Kind) -> Decided<'a> {
+    fn advised(&self, prefix: &EventPrefix, advise: impl Fn(Reason) -> Advice) -> Decided<'a> {
         let mut decided = self.decided(prefix);
         if let Some(reason) = decided.denial() {
-            decided.advise(Some(advise_other(kind, reason)));
+            decided.advise(Some(advise(reason)));
         }
         decided
     }

@@ -33,6 +33,7 @@ pub fn code_of(error: &anyhow::Error) -> ExitCode {
             RunError::Manifest(_)
             | RunError::NotEnforced { .. }
             | RunError::NotOfTheHost { .. }
+            | RunError::Denied { .. }
             | RunError::Network(_)
             | RunError::Compile(_),
         ) => MANIFEST,

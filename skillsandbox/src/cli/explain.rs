@@ -18,7 +18,10 @@ use super::run::folder_of;
 use crate::{
     isolate::paths,
     manifest::{DomainPattern, Manifest, text::visible},
-    policy::{Advice, DeniedAddress, DeniedFile, Network, RuleSet, advise_address},
+    policy::{
+        Advice, DeniedAddress, DeniedFile, Network, RuleSet, advise_address, advise_bind,
+        advise_unix,
+    },
     supervise::{self, Request},
 };
 
@@ -74,6 +77,12 @@ struct Asked {
     /// Connect or send to this address or name, and port.
     #[arg(long, value_name = "HOST:PORT", value_parser = host)]
     connect: Option<(Host, u16)>,
+    /// Be called at this port, over TCP.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    listen: Option<u16>,
+    /// Connect to the unix socket of this path, which must be there.
+    #[arg(long, value_name = "PATH")]
+    unix: Option<PathBuf>,
 }
 
 /// Runs the subcommand.
@@ -112,7 +121,25 @@ pub(super) fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
             },
             _,
         ) => of_file(&plan.rules, path, Access::EXEC)?,
-        _ => anyhow::bail!("name an access: --read, --write, --exec or --connect"),
+        (
+            Asked {
+                listen: Some(port), ..
+            },
+            _,
+        ) => {
+            let tcp = Protocol::Tcp.number();
+            let decision = plan.rules.decide_bind(*port, Protocols::TCP);
+            (decision, advise_bind(decision.reason, *port, tcp))
+        }
+        (
+            Asked {
+                unix: Some(path), ..
+            },
+            _,
+        ) => of_unix(&plan.rules, path)?,
+        _ => {
+            anyhow::bail!("name an access: --read, --write, --exec, --connect, --listen or --unix")
+        }
     };
     show(&plan.rules, decision, &advice, &mut io::stdout().lock())?;
     Ok(match decision.verdict {
@@ -132,6 +159,14 @@ fn of_file(rules: &RuleSet, path: &Path, access: u16) -> anyhow::Result<(Decisio
         access,
     };
     Ok((decision, supervise::advise_file(rules, &denied)))
+}
+
+fn of_unix(rules: &RuleSet, path: &Path) -> anyhow::Result<(Decision, Advice)> {
+    let path = paths::resolve(path)?.real;
+    let paths::SocketFile { device, inode } = paths::socket_file(&path)?;
+    let decision = rules.decide_unix(device, inode);
+    let advice = advise_unix(decision.reason, path.as_os_str().as_bytes(), false);
+    Ok((decision, advice))
 }
 
 /// Where to connect to.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::validate::{MANIFEST_REFUSED, manifest_path};
-use crate::isolate::SystemCalls;
+use crate::isolate::{Permitted, SystemCalls};
 use crate::manifest::text::visible;
 use crate::manifest::{
     Destination, Egress, Manifest, Mode, OnOverflow, Permissions, Protocol, Runtime, Spanned,
@@ -47,7 +47,12 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let mut output = io::stdout().lock();
     if args.syscalls {
         let profile = manifest.permissions.syscalls.profile.value;
-        let calls = SystemCalls::of(profile.into());
+        let network = &manifest.permissions.network;
+        let permitted = Permitted {
+            listening: !network.listen.is_empty(),
+            unix_sockets: !network.unix.is_empty(),
+        };
+        let calls = SystemCalls::of(profile.into(), permitted);
         if args.json {
             serde_json::to_writer_pretty(&mut output, &calls)?;
             writeln!(output)?;

@@ -17,15 +17,15 @@ use super::error::{IsolateError, Result, Step};
 use super::report::{Layer, LayerReport, Status};
 use super::system;
 
-/// TCP ports for Landlock to decide on; `None` leaves them to the other layers. Linux 6.7.
+/// Ranges of TCP ports for Landlock to decide on; `None` leaves them to the other layers. Linux 6.7.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ports {
     /// Ports that may be connected to. A refusal by Landlock comes before the eBPF programs see
     /// the attempt, so they do not record it.
-    pub connect: Option<Vec<u16>>,
-    /// Ports that may be listened on.
-    pub bind: Option<Vec<u16>>,
+    pub connect: Option<Vec<(u16, u16)>>,
+    /// Ports that may be bound to, first and last of each range; 0 for one that the kernel chooses.
+    pub bind: Option<Vec<(u16, u16)>>,
 }
 
 /// A file or folder, and what is granted there: bits of [`Access`].
@@ -73,14 +73,18 @@ fn offered() -> Option<ABI> {
 }
 
 /// The rights of Landlock that stand for bits of [`Access`] on a file or folder.
-fn rights(abi: ABI, access: u16, devices: bool, is_folder: bool) -> BitFlags<AccessFs> {
+fn rights(abi: ABI, access: u16, devices: bool, kind: FileType) -> BitFlags<AccessFs> {
+    if kind == FileType::Socket {
+        // Granted to be connected to, whatever else.
+        return AccessFs::from_all(abi) & AccessFs::ResolveUnix;
+    }
     let all = AccessFs::from_all(abi);
     let mut granted = BitFlags::empty();
     if access & Access::READ != 0 {
         granted |= AccessFs::ReadFile | AccessFs::ReadDir;
     }
     if access & Access::WRITE != 0 {
-        granted |= all & !(AccessFs::from_read(abi) | AccessFs::IoctlDev);
+        granted |= all & !(AccessFs::from_read(abi) | AccessFs::IoctlDev | AccessFs::ResolveUnix);
         granted &= !(AccessFs::MakeChar | AccessFs::MakeBlock);
     }
     if access & Access::EXEC != 0 {
@@ -89,7 +93,7 @@ fn rights(abi: ABI, access: u16, devices: bool, is_folder: bool) -> BitFlags<Acc
     if devices {
         granted |= AccessFs::IoctlDev;
     }
-    if !is_folder {
+    if kind != FileType::Directory {
         granted &= AccessFs::from_file(abi);
     }
     granted & all
@@ -137,8 +141,8 @@ impl Rules {
         let mut ruleset = handled.create().map_err(|error| refused(&error))?;
         for rule in rules {
             let status = rustix::fs::fstat(&rule.path).step("look at a granted path")?;
-            let is_folder = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
-            let rights = rights(abi, rule.access, rule.devices, is_folder);
+            let kind = FileType::from_raw_mode(status.st_mode);
+            let rights = rights(abi, rule.access, rule.devices, kind);
             if !rights.is_empty() {
                 let path: BorrowedFd<'_> = rule.path.as_fd();
                 ruleset = ruleset
@@ -147,7 +151,8 @@ impl Rules {
             }
         }
         for (wanted, right, _) in nets {
-            for &port in wanted.iter().flatten().filter(|_| abi >= ABI::V4) {
+            let ranges = wanted.iter().flatten().filter(|_| abi >= ABI::V4);
+            for port in ranges.flat_map(|&(first, last)| first..=last) {
                 ruleset = ruleset
                     .add_rule(NetPort::new(port, right))
                     .map_err(|error| refused(&error))?;
@@ -188,26 +193,29 @@ mod tests {
 
     #[test]
     fn writing_grants_neither_reading_nor_running_nor_devices() {
-        let granted = rights(ABI::V7, Access::WRITE, false, true);
+        let granted = rights(ABI::V9, Access::WRITE, false, FileType::Directory);
         assert!(granted.contains(AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::Truncate));
         let never = AccessFs::ReadFile
             | AccessFs::ReadDir
             | AccessFs::Execute
             | AccessFs::IoctlDev
             | AccessFs::MakeChar
-            | AccessFs::MakeBlock;
+            | AccessFs::MakeBlock
+            | AccessFs::ResolveUnix;
         assert!(!granted.intersects(never));
     }
 
     #[test]
     fn a_file_takes_no_rights_of_folders() {
-        let granted = rights(ABI::V7, Access::ALL, false, false);
+        let granted = rights(ABI::V7, Access::ALL, false, FileType::RegularFile);
         assert!(granted.contains(AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Execute));
         assert!(!granted.intersects(AccessFs::ReadDir | AccessFs::MakeReg));
     }
 
     #[test]
     fn an_old_version_is_asked_for_nothing_newer() {
-        assert!(!rights(ABI::V1, Access::ALL, true, true).contains(AccessFs::Truncate));
+        assert!(
+            !rights(ABI::V1, Access::ALL, true, FileType::Directory).contains(AccessFs::Truncate)
+        );
     }
 }

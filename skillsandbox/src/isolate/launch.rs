@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::landlock::Ports;
 use super::limits::Limits;
 use super::report::Layer;
-use super::seccomp::Profile;
+use super::seccomp::{Permitted, Profile};
 
 /// Where the skill's folder is, in the sandbox.
 pub const SKILL: &str = "/skill";
@@ -38,6 +38,8 @@ pub struct Launch {
     pub grants: Vec<Grant>,
     /// Links that lead to grants: where, and what each says.
     pub links: Vec<(OsString, OsString)>,
+    /// Unix sockets of the host that it may connect to, resolved.
+    pub unix_sockets: Vec<OsString>,
     /// Paths that it may not use though a grant covers them. Each that exists is covered by an
     /// empty mount.
     pub denies: Vec<OsString>,
@@ -115,6 +117,16 @@ impl Launch {
     #[expect(clippy::unused_self, reason = "a build for tests asks the launch")]
     pub(super) const fn has(&self, _: Layer) -> bool {
         true
+    }
+
+    /// What the filters of system calls leave to others.
+    pub(super) fn permitted(&self) -> Permitted {
+        let ports = self.ports.bind.iter().flatten();
+        Permitted {
+            // Port 0 is one that the kernel chooses, for a client.
+            listening: ports.into_iter().any(|(_, last)| *last != 0),
+            unix_sockets: !self.unix_sockets.is_empty(),
+        }
     }
 
     /// Bits that the grants at `path` and above it add up to.

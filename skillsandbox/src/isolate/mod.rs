@@ -38,4 +38,4 @@ mod system;
 
 pub use self::error::IsolateError;
 pub use self::landlock::Ports;
-pub use self::seccomp::{Description as SystemCalls, Profile};
+pub use self::seccomp::{Description as SystemCalls, Permitted, Profile};

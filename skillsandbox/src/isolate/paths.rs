@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid};
 
 use super::error::{IsolateError, Result, Step};
 use super::privileges::Identity;
@@ -109,6 +109,65 @@ pub(super) fn open(path: &Path) -> rustix::io::Result<OwnedFd> {
     )
 }
 
+/// The file of a unix socket, as the kernel knows it inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketFile {
+    /// `struct super_block.s_dev` of its file system, which stat(2) does not tell of every one.
+    pub device: u32,
+    /// Its number there.
+    pub inode: u64,
+}
+
+/// Looks at the unix socket at a path without links. Linux 5.8.
+pub fn socket_file(path: &Path) -> Result<SocketFile> {
+    let refused = |problem: &str, remedy: &str| Err(IsolateError::path(path, problem, remedy));
+    let file = match open(path) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {
+            return refused(
+                "is named as a unix socket, and nothing is there",
+                "start the server that makes it, or take it out of the manifest",
+            );
+        }
+        other => other.step(format!("open {}", path.display()))?,
+    };
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let status = rustix::fs::statx(&file, "", flags, wanted);
+    let status = status.step(format!("look at {}", path.display()))?;
+    let told = StatxFlags::from_bits_retain(status.stx_mask);
+    if FileType::from_raw_mode(status.stx_mode.into()) != FileType::Socket {
+        return refused(
+            "is named as a unix socket, and it is none",
+            "name the socket itself",
+        );
+    }
+    let mounts =
+        std::fs::read_to_string("/proc/self/mountinfo").step("read /proc/self/mountinfo")?;
+    match device_of_mount(&mounts, status.stx_mnt_id) {
+        Some(device) if told.contains(wanted) => Ok(SocketFile {
+            device,
+            inode: status.stx_ino,
+        }),
+        _ => refused(
+            "is on a mount that the kernel does not tell",
+            "move it to another",
+        ),
+    }
+}
+
+/// The device of the mount of this number: its first and third field (proc_pid_mountinfo(5)), as
+/// the kernel writes one inside (`MKDEV`, `include/linux/kdev_t.h`).
+fn device_of_mount(mounts: &str, id: u64) -> Option<u32> {
+    let line = mounts.lines().map(|line| line.split(' '));
+    let mut found = line.filter_map(|mut fields| {
+        let same = fields.next()?.parse() == Ok(id);
+        same.then(|| fields.nth(1))?
+    });
+    let (major, minor) = found.next()?.split_once(':')?;
+    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+    (major < 1 << 12 && minor < 1 << 20).then_some(major << 20 | minor)
+}
+
 /// Whether the host may have something at this path. `true` where that is not to be told without
 /// following a link.
 #[must_use]
@@ -156,7 +215,7 @@ pub(super) fn create_folder(path: &Path, owner: Identity) -> Result<OwnedFd> {
                     "",
                     Some(Uid::from_raw(owner.uid)),
                     Some(Gid::from_raw(owner.gid)),
-                    rustix::fs::AtFlags::EMPTY_PATH,
+                    AtFlags::EMPTY_PATH,
                 )
                 .step(doing())?;
                 new
@@ -179,6 +238,16 @@ fn enter(folder: impl AsFd, name: &OsString) -> rustix::io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_device_of_a_mount_is_the_kernels_and_that_of_no_other_mount() {
+        let mounts = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+                      221 22 0:300 / /run rw,nosuid shared:2 - tmpfs tmpfs rw\n";
+        assert_eq!(device_of_mount(mounts, 221), Some(300));
+        assert_eq!(device_of_mount(mounts, 22), Some(8 << 20 | 1));
+        assert_eq!(device_of_mount(mounts, 2), None);
+        assert_eq!(device_of_mount("2 1 4096:0 / / rw\n", 2), None);
+    }
 
     #[test]
     fn a_relative_path_is_refused() {

@@ -44,7 +44,7 @@ pub(super) fn become_skill(
     let program = strings([&launch.program])?;
     let arguments = strings(&launch.arguments)?;
     let environment = environment(launch)?;
-    let filters = Filters::compile(launch.seccomp)?;
+    let filters = Filters::compile(launch.seccomp, launch.permitted())?;
     let landlock = if launch.has(Layer::Landlock) {
         Rules::prepare(&rules(launch, &descriptors)?, &launch.ports)?
     } else {
@@ -170,6 +170,10 @@ fn rules(launch: &Launch, descriptors: &Descriptors) -> Result<Vec<Rule>> {
     }
     for grant in &launch.grants {
         add(Path::new(&grant.path), grant.access, false)?;
+    }
+    for socket in &launch.unix_sockets {
+        // None of these: a socket is not opened.
+        add(Path::new(socket), 0, false)?;
     }
     // The folder itself, wherever it is.
     let path = descriptors

@@ -13,6 +13,7 @@ use aya::programs::{
 };
 use skillsandbox_common::{
     names::{Hook, PROGRAMS, Program},
+    rule::{NetworkRule, UNIX_SOCKETS_MAX, UnixRule},
     slot::{FLAG_NAMES, STATE_ENFORCING, SlotConfig, SlotCounters},
 };
 
@@ -50,6 +51,8 @@ pub struct Attached {
     links: PathBuf,
     maps: Maps,
     denies_names: bool,
+    listen: NetworkRule,
+    unix: [UnixRule; UNIX_SOCKETS_MAX],
     skips: Skips,
     proofs: Vec<(&'static Program, Proof)>,
     refused: Vec<(&'static Program, String)>,
@@ -81,6 +84,8 @@ impl Objects {
             links,
             maps,
             denies_names: tables.denies_names,
+            listen: tables.listen,
+            unix: tables.unix,
             skips: Skips::since_now(self)?,
             proofs: Vec::new(),
             refused: Vec::new(),
@@ -243,6 +248,9 @@ impl Attached {
             state: STATE_ENFORCING,
             flags: flags | names,
             name_server,
+            listen: self.listen,
+            reserved: 0,
+            unix: self.unix,
         };
         self.maps.enforce(self.slot, self.cgroup_id, config)
     }
@@ -251,6 +259,8 @@ impl Attached {
     pub fn rearm(&mut self, tables: &Tables) -> Result<(), KernelError> {
         self.maps.refill(self.slot, tables)?;
         self.denies_names = tables.denies_names;
+        self.listen = tables.listen;
+        self.unix = tables.unix;
         self.arm(0, [0; 2])
     }
 

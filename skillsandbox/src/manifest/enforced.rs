@@ -9,7 +9,7 @@ use super::schema::{Manifest, Mode};
 /// Something that a manifest asks for and that is not enforced yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotEnforced {
-    /// The field, such as `permissions.network.listen[0]`.
+    /// The field, such as `permissions.filesystem.deny[0]`.
     pub field: String,
     /// Its line, from 1.
     pub line: u32,
@@ -26,12 +26,10 @@ type Feature = (&'static str, fn(&Manifest) -> Askings);
 /// Every feature that is not enforced yet. One that comes to be enforced leaves this table, and
 /// nothing else here changes.
 const NOT_ENFORCED_YET: &[Feature] = &[
-    ("listening and accepting are always denied", listening),
     (
         "a skill that may write could give the file another name",
         names_of_what_may_be_renamed,
     ),
-    ("no unix socket of the host is in the sandbox", unix_sockets),
     ("every access is recorded on its own", aggregation),
     ("what is not granted is always denied", audit_mode),
 ];
@@ -64,20 +62,6 @@ fn names_of_what_may_be_renamed(manifest: &Manifest) -> Askings {
                 pattern.line,
             )
         })
-        .collect()
-}
-
-fn listening(manifest: &Manifest) -> Askings {
-    let ports = manifest.permissions.network.listen.iter().enumerate();
-    ports
-        .map(|(index, port)| (format!("permissions.network.listen[{index}]"), port.line))
-        .collect()
-}
-
-fn unix_sockets(manifest: &Manifest) -> Askings {
-    let paths = manifest.permissions.network.unix.iter().enumerate();
-    paths
-        .map(|(index, path)| (format!("permissions.network.unix[{index}]"), path.line))
         .collect()
 }
 

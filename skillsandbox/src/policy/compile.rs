@@ -4,11 +4,11 @@
 //! rules say as well: entries are made from the widest to the narrowest, each from a copy of the
 //! narrowest one that covers it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use skillsandbox_common::rule::{
-    ANYWHERE, Access, FileRule, NetworkRule, PATH_KEY_LEN, PORT_RANGES_MAX, PortRange,
-    RULE_PATH_MAX,
+    ANYWHERE, Access, FileRule, NetworkRule, PATH_KEY_LEN, PORT_RANGES_MAX, PortRange, Protocols,
+    RULE_PATH_MAX, UNIX_SOCKETS_MAX, UnixRule,
 };
 
 use super::{Grant, Network, RuleSet, Subject};
@@ -40,6 +40,10 @@ pub struct Tables {
     pub denies_names: bool,
     /// By address prefix.
     pub networks: Vec<NetworkEntry>,
+    /// Ports that others may call.
+    pub listen: NetworkRule,
+    /// Unix sockets of the host.
+    pub unix: [UnixRule; UNIX_SOCKETS_MAX],
 }
 
 /// Why a rule set does not fit the tables.
@@ -60,6 +64,12 @@ pub enum CompileError {
     TooLong {
         /// The rule.
         text: String,
+    },
+    /// More unix sockets than a table holds.
+    #[error("{count} unix sockets are more than the {UNIX_SOCKETS_MAX} that one sandbox can have")]
+    TooManyUnixSockets {
+        /// Sockets given.
+        count: usize,
     },
     /// More port ranges for one address than an entry holds.
     #[error(
@@ -89,7 +99,48 @@ impl RuleSet {
                 .iter()
                 .any(|rule| matches!(rule.subject, Subject::Name(_))),
             networks: self.compile_networks()?,
+            listen: self.compile_listen()?,
+            unix: self.compile_unix()?,
         })
+    }
+
+    fn compile_listen(&self) -> Result<NetworkRule, CompileError> {
+        let ranges = self.numbered().filter_map(|(number, rule)| {
+            let Subject::Listen { first, last } = rule.subject else {
+                return None;
+            };
+            Some(PortRange {
+                first,
+                last,
+                protocols: Protocols::TCP,
+                rule: number,
+            })
+        });
+        // Called at whatever address it has.
+        merged(Network::host(Ipv6Addr::UNSPECIFIED.into()), ranges)
+    }
+
+    fn compile_unix(&self) -> Result<[UnixRule; UNIX_SOCKETS_MAX], CompileError> {
+        let sockets: Vec<UnixRule> = self
+            .numbered()
+            .filter_map(|(number, rule)| match rule.subject {
+                Subject::Unix { device, inode, .. } => Some(UnixRule {
+                    inode,
+                    device,
+                    rule: number.into(),
+                }),
+                _ => None,
+            })
+            .collect();
+        let mut table = [UnixRule::default(); UNIX_SOCKETS_MAX];
+        if sockets.len() > table.len() {
+            let count = sockets.len();
+            return Err(CompileError::TooManyUnixSockets { count });
+        }
+        for (place, socket) in table.iter_mut().zip(sockets) {
+            *place = socket;
+        }
+        Ok(table)
     }
 
     fn compile_files(&self) -> Result<Vec<FileEntry>, CompileError> {
@@ -102,7 +153,10 @@ impl RuleSet {
                 | Subject::Nameless(path, grant) => (path.clone(), *grant),
                 Subject::Name(name) => (anywhere(name), Grant::Deny),
                 Subject::Persistent { name, .. } => (anywhere(name), Grant::Allow(Access::PERSIST)),
-                Subject::Address { .. } | Subject::Host { .. } => continue,
+                Subject::Address { .. }
+                | Subject::Host { .. }
+                | Subject::Listen { .. }
+                | Subject::Unix { .. } => continue,
             };
             if path.len() > RULE_PATH_MAX {
                 return Err(CompileError::TooLong {

@@ -5,7 +5,7 @@
 
 use skillsandbox_common::{
     header::{Reason, Verdict},
-    rule::{Access, Decision},
+    rule::{Access, Decision, Protocols},
 };
 
 use super::{Grant, RuleSet, Subject};
@@ -22,6 +22,8 @@ pub(super) fn specificity(subject: &Subject, path: &[u8]) -> Option<(usize, Gran
         Subject::Name(_)
         | Subject::Persistent { .. }
         | Subject::Address { .. }
+        | Subject::Listen { .. }
+        | Subject::Unix { .. }
         | Subject::Host { .. } => None,
     }
 }
@@ -186,8 +188,39 @@ impl RuleSet {
         covering.any(|(_, grant)| grants(bit)(grant))
     }
 
+    /// Decides on an address of a socket's own, of one bit of [`Protocols`].
+    #[must_use]
+    pub fn decide_bind(&self, port: u16, protocol: u16) -> Decision {
+        if port == 0 {
+            return Decision {
+                reason: Reason::AnyPort,
+                ..Decision::allow(0)
+            };
+        }
+        let called = self.numbered().find(|(_, rule)| {
+            matches!(rule.subject, Subject::Listen { first, last } if (first..=last).contains(&port))
+        });
+        match called {
+            Some((number, _)) if protocol == Protocols::TCP => Decision::allow(number),
+            _ => Decision::deny(Reason::NotGranted, 0),
+        }
+    }
+
+    /// Decides on connecting to the unix socket of this file.
+    #[must_use]
+    pub fn decide_unix(&self, device: u32, inode: u64) -> Decision {
+        let same = (device, inode);
+        let granted = self.numbered().find(|(_, rule)| {
+            matches!(rule.subject, Subject::Unix { device, inode, .. } if (device, inode) == same)
+        });
+        match granted {
+            Some((number, _)) => Decision::allow(number),
+            None => Decision::deny(Reason::NoRule, 0),
+        }
+    }
+
     /// Decides on reaching `address` (IPv4 as mapped) at `port` with one bit of
-    /// [`Protocols`](skillsandbox_common::rule::Protocols).
+    /// [`Protocols`].
     #[must_use]
     pub fn decide_address(&self, address: [u8; 16], port: u16, protocol: u16) -> Decision {
         let mut covered = false;

@@ -241,18 +241,48 @@ fn egress(denied: &DeniedAddress<'_>) -> String {
     )
 }
 
-/// What would let through what no rule is about: a socket's own address (`bind`), its making
-/// (`socket`), reaching a unix socket (`unix`), looking into a process (`ptrace`).
+/// What would let a socket have this address of its own.
+#[must_use]
+pub fn advise_bind(reason: Reason, port: u16, protocol: u16) -> Advice {
+    if reason != Reason::NotGranted {
+        return words(reason);
+    }
+    if Protocols::of_ip_protocol(protocol.into()) != Protocols::TCP {
+        return Advice::remedy(
+            "bind to port 0, for the kernel to choose one: nobody is called but over TCP",
+        );
+    }
+    Advice::Permit(format!(
+        "permissions: {{ network: {{ listen: [{port}] }} }}"
+    ))
+}
+
+/// What would let a unix socket of this name be connected to.
+#[must_use]
+pub fn advise_unix(reason: Reason, name: &[u8], is_abstract: bool) -> Advice {
+    if reason != Reason::NoRule {
+        return words(reason);
+    }
+    if is_abstract || name.is_empty() {
+        return Advice::remedy("only a unix socket that has a file can be granted");
+    }
+    match path(name) {
+        Ok(path) => Advice::Permit(format!(
+            "permissions: {{ network: {{ unix: [{}] }} }}",
+            yaml_string(path.as_str())
+        )),
+        Err(advice) => advice,
+    }
+}
+
+/// What would let through what no rule is about: the making of a socket (`socket`), looking into a
+/// process (`ptrace`).
 #[must_use]
 pub fn advise_other(kind: Kind, reason: Reason) -> Advice {
     Advice::remedy(match (kind, reason) {
-        (Kind::Bind, Reason::NotGranted) => {
-            "bind to port 0, for the kernel to choose one: no permission grants a port of one's own yet"
-        }
         (Kind::Socket, Reason::AddressFamily) => {
             "use TCP, UDP or a pair of unix streams: no permission grants other kinds of sockets"
         }
-        (Kind::Unix, Reason::NoRule) => "no permission grants unix sockets of the host yet",
         _ => return words(reason),
     })
 }

@@ -9,7 +9,10 @@ mod network;
 mod rules;
 
 pub use compile::{CompileError, FileEntry, NetworkEntry, Tables};
-pub use explain::{Advice, DeniedAddress, DeniedFile, advise_address, advise_name, advise_other};
+pub use explain::{
+    Advice, DeniedAddress, DeniedFile, advise_address, advise_bind, advise_name, advise_other,
+    advise_unix,
+};
 pub use hosts::{Age, RESOLVERS};
 pub use network::{Network, NetworkError};
 pub use rules::{Grant, Rule, RuleSet, Subject};

@@ -63,7 +63,23 @@ pub enum Subject {
         /// Transport protocols.
         protocols: u16,
     },
-    /// The same at whatever addresses a host's name turns out to have.
+    /// Ports `first..=last` of its own that others may call, over TCP.
+    Listen {
+        /// First port.
+        first: u16,
+        /// Last port, itself included.
+        last: u16,
+    },
+    /// A unix socket of the host, by its file.
+    Unix {
+        /// The file's path, without links.
+        path: Vec<u8>,
+        /// `struct super_block.s_dev` of its file system.
+        device: u32,
+        /// Its number there.
+        inode: u64,
+    },
+    /// The same as [`Address`](Self::Address) at whatever addresses a host's name turns out to have.
     Host {
         /// The names.
         pattern: DomainPattern,
@@ -146,6 +162,8 @@ impl Subject {
             }
             Self::Persistent { .. } => "no write".to_owned(),
             Self::Address { .. } | Self::Host { .. } => "egress".to_owned(),
+            Self::Listen { .. } => "listen".to_owned(),
+            Self::Unix { .. } => "unix".to_owned(),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use skillsandbox_common::{
     header::{Reason, Verdict},
-    rule::{ANYWHERE, Access, Decision, FileRule, PATH_KEY_LEN, Protocols},
+    rule::{
+        ANYWHERE, Access, Decision, FileRule, PATH_KEY_LEN, Protocols, decide_bind, decide_unix,
+    },
 };
 
 use super::{CompileError, Grant, Network, RuleSet, Subject, Tables};
@@ -143,6 +145,15 @@ fn subject() -> impl Strategy<Value = Subject> {
         1 => (names_in_a_row(), any::<bool>())
             .prop_map(|(name, below)| Subject::Persistent { name, below }),
         1 => Just(Subject::Nameless(b"pipe:[".to_vec(), Grant::WRITE)),
+        1 => (any::<u16>(), any::<u16>()).prop_map(|(a, b)| Subject::Listen {
+            first: a.min(b).max(1),
+            last: a.max(b).max(1),
+        }),
+        1 => (0..3_u32, 0..3_u64).prop_map(|(device, inode)| Subject::Unix {
+            path: b"/run/socket".to_vec(),
+            device,
+            inode,
+        }),
         4 => (network(), any::<u16>(), any::<u16>(), 1..=Protocols::ANY).prop_map(
             |(network, a, b, protocols)| Subject::Address {
                 network,
@@ -195,6 +206,22 @@ proptest! {
         if let Some(arrival) = arrival {
             prop_assert_eq!(arrival, rules.decide_arrival(&from, &to));
         }
+    }
+
+    #[test]
+    fn the_tables_of_sockets_decide_as_the_rules_do(
+        rules in rules(), port in any::<u16>(), device in 0..3_u32, inode in 0..3_u64,
+        protocol in prop_oneof![Just(Protocols::TCP), Just(Protocols::UDP), Just(Protocols::OTHER)],
+    ) {
+        let tables = rules.compile().unwrap();
+        prop_assert_eq!(
+            decide_bind(&tables.listen, port, protocol),
+            rules.decide_bind(port, protocol)
+        );
+        prop_assert_eq!(
+            decide_unix(&tables.unix, device, inode),
+            rules.decide_unix(device, inode)
+        );
     }
 
     #[test]

@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use skillsandbox_common::rule::{Access, Protocols};
+use skillsandbox_common::{
+    header::Reason,
+    rule::{Access, Protocols},
+};
 
 use super::{error::RunError, plan::line_of};
 use crate::{
@@ -19,8 +22,8 @@ use crate::{
         program::Program,
     },
     manifest::{
-        DenyPattern, Destination, DomainPattern, Egress, Filesystem, Manifest, PERSISTENT,
-        Persistent, Protocol, Runtime, Spanned,
+        AbsolutePath, DenyPattern, Destination, DomainPattern, Egress, Filesystem, Manifest,
+        PERSISTENT, Persistent, Protocol, Runtime, Spanned,
     },
     policy::{Grant, Network, RuleSet, Subject},
 };
@@ -49,6 +52,9 @@ pub(super) struct Draft {
     pub(super) grants: Vec<PathGrant>,
     pub(super) links: Vec<(OsString, OsString)>,
     pub(super) denies: Vec<OsString>,
+    /// Ranges of ports that others may call.
+    pub(super) listen: Vec<(u16, u16)>,
+    pub(super) unix_sockets: Vec<OsString>,
     pub(super) needs_kernel_tier: Option<Spanned<String>>,
 }
 
@@ -276,6 +282,49 @@ impl Draft {
                 }
             }
         }
+        for ports in &manifest.permissions.network.listen {
+            let (first, last) = (ports.value.first(), ports.value.last());
+            let text = format!("network.listen {}/tcp", ports.value);
+            let subject = Subject::Listen { first, last };
+            self.rules.push(subject, text, line_of(ports));
+            self.listen.push((first, last));
+        }
+        for socket in &manifest.permissions.network.unix {
+            self.unix_socket(socket)?;
+        }
+        Ok(())
+    }
+
+    fn unix_socket(&mut self, socket: &Spanned<AbsolutePath>) -> Result<(), RunError> {
+        let resolved = paths::resolve(socket.value.as_path())?;
+        let paths::SocketFile { device, inode } = paths::socket_file(&resolved.real)?;
+        let path = resolved.real.as_os_str().as_bytes().to_vec();
+        let denied = self.rules.decide_file(&path, Access::READ);
+        if denied.reason == Reason::DenyRule {
+            return Err(RunError::Denied {
+                path: socket.value.to_string(),
+                rule: self
+                    .rules
+                    .get(denied.rule.into())
+                    .map_or_else(String::new, |rule| rule.text.clone()),
+            });
+        }
+        let subject = Subject::Unix {
+            path,
+            device,
+            inode,
+        };
+        let text = format!("network.unix {}", socket.value);
+        // Sockets are made by paths, and in granted folders there may be others.
+        self.needs_kernel_tier = Some(Spanned {
+            value: text.clone(),
+            line: socket.line,
+        });
+        self.rules.push(subject, text, line_of(socket));
+        self.unix_sockets.push(resolved.real.into());
+        let links = resolved.links.into_iter();
+        self.links
+            .extend(links.map(|(link, target)| (link.into(), target.into())));
         Ok(())
     }
 

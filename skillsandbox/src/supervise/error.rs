@@ -48,6 +48,16 @@ pub enum RunError {
         /// The path.
         path: String,
     },
+    /// A unix socket that is granted and denied.
+    #[error(
+        "network.unix {path} cannot be had: `{rule}` denies it, and a deny wins; take one of the two out"
+    )]
+    Denied {
+        /// The path.
+        path: String,
+        /// The rule.
+        rule: String,
+    },
     /// Names cannot be looked up.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),

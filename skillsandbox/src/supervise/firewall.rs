@@ -87,7 +87,7 @@ pub(super) fn close(
                 };
                 let rules = tables.networks.iter();
                 let rules = rules.map(|entry| (entry.network, entry.rule)).collect();
-                let outcome = firewall.close(name_server, rules);
+                let outcome = firewall.close(name_server, tables.listen, rules);
                 (firewall, outcome)
             })
         });

@@ -80,7 +80,7 @@ impl Life<'_> {
             why: format!("{why} ({reason})"),
         };
         if let Some(rule) = &self.plan.needs_kernel_tier {
-            let why = "only eBPF can deny what may appear later; deny a path that exists";
+            let why = "only eBPF tells it from what may be beside it, or appear later";
             return Err(not_here(rule.line, &rule.value, why));
         }
         if self.request.manifest.audit.on_overflow == OnOverflow::Deny {
@@ -290,6 +290,7 @@ impl Life<'_> {
             runtime: plan::launch_runtime(manifest.permissions.filesystem.runtime),
             grants: self.plan.grants.clone(),
             links: self.plan.links.clone(),
+            unix_sockets: self.plan.unix_sockets.clone(),
             denies: self.plan.denies.clone(),
             private: Private::default(),
             etc_files: vec![
@@ -320,8 +321,8 @@ impl Life<'_> {
             // Left to eBPF: Landlock would answer first, and its answer is on no record.
             ports: Ports {
                 connect: None,
-                // A port that the kernel chooses, as eBPF decides.
-                bind: Some(vec![0]),
+                // A port that the kernel chooses, and those to be called at, as eBPF decides.
+                bind: Some([&[(0, 0)], self.plan.listen.as_slice()].concat()),
             },
             seccomp: self
                 .request

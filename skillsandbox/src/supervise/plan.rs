@@ -46,6 +46,10 @@ pub struct Plan {
     pub links: Vec<(OsString, OsString)>,
     /// Paths that are denied although a grant covers them.
     pub denies: Vec<OsString>,
+    /// Ranges of ports of its own that others may call.
+    pub listen: Vec<(u16, u16)>,
+    /// Unix sockets of the host, without links.
+    pub unix_sockets: Vec<OsString>,
     /// The environment.
     pub environment: Environment,
     /// Names that the manifest gives values.
@@ -92,6 +96,8 @@ impl Plan {
             grants: draft.grants,
             links: draft.links,
             denies: draft.denies,
+            listen: draft.listen,
+            unix_sockets: draft.unix_sockets,
             environment: Environment::build(&allow, &set, std::env::vars_os()),
             set: set.into_keys().collect(),
             needs_kernel_tier: draft.needs_kernel_tier,

@@ -51,11 +51,11 @@ fn names<'a>(names: impl Iterator<Item = &'a str>, output: &mut impl Write) -> i
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isolate::Profile;
+    use crate::isolate::{Permitted, Profile};
 
     fn described(profile: Profile) -> String {
         let mut output = Vec::new();
-        describe(&SystemCalls::of(profile), &mut output).unwrap();
+        describe(&SystemCalls::of(profile, Permitted::default()), &mut output).unwrap();
         String::from_utf8(output).unwrap()
     }
 

@@ -56,6 +56,7 @@ pub struct Firewall {
     family: Family,
     chain: Chain,
     name_server: u16,
+    listen: NetworkRule,
     rules: BTreeMap<Network, NetworkRule>,
     /// Whether the chain may say less than the rules: a change failed.
     is_behind: bool,
@@ -71,18 +72,22 @@ impl Firewall {
             family,
             chain,
             name_server: 0,
+            listen: NetworkRule::default(),
             rules: BTreeMap::new(),
             is_behind: false,
         })
     }
 
-    /// From now on only these rules let anything through, and `name_server`, a port of loopback, or 0.
+    /// From now on only these rules let anything through, what answers a call of the ports of `listen`,
+    /// and `name_server`, a port of loopback, or 0.
     pub fn close(
         &mut self,
         name_server: u16,
+        listen: NetworkRule,
         rules: BTreeMap<Network, NetworkRule>,
     ) -> Result<(), FirewallError> {
         self.name_server = name_server;
+        self.listen = listen;
         self.rules = rules;
         restore(self.family, &self.chain.replace(&self.content()))
     }
@@ -124,6 +129,7 @@ impl Firewall {
         Content {
             family: self.family,
             name_server: self.name_server,
+            listen: &self.listen,
             rules: &self.rules,
         }
     }

@@ -121,6 +121,8 @@ pub(super) struct Content<'a> {
     pub(super) family: Family,
     /// Port of the sandbox's name server at loopback, or 0.
     pub(super) name_server: u16,
+    /// Ports that others may call, over TCP.
+    pub(super) listen: &'a NetworkRule,
     pub(super) rules: &'a BTreeMap<Network, NetworkRule>,
 }
 
@@ -137,6 +139,18 @@ impl Content<'_> {
                     "-d {host} -p {protocol} --dport {port} -j ACCEPT"
                 ));
             }
+        }
+        for range in self
+            .listen
+            .ranges
+            .iter()
+            .take_while(|range| range.rule != 0)
+        {
+            // What answers a call, and calls nobody.
+            let (first, last) = (range.first, range.last);
+            line(&format_args!(
+                "-p tcp ! --syn --sport {first}:{last} -j ACCEPT"
+            ));
         }
         for (network, rule) in self.rules {
             for accept in accepts(self.family, network, rule) {
@@ -227,9 +241,11 @@ mod tests {
                 rule(5000, 5009, Protocols::ANY),
             ),
         ]);
+        let (listen, none) = (rule(8000, 8009, Protocols::TCP), NetworkRule::default());
         let content = |family, name_server| Content {
             family,
             name_server,
+            listen: if family == Family::V4 { &listen } else { &none },
             rules: &rules,
         };
         assert_eq!(
@@ -238,6 +254,7 @@ mod tests {
              :SKILLSANDBOX-0123abcd - [0:0]\n\
              -A SKILLSANDBOX-0123abcd -d 127.0.0.1 -p udp --dport 5353 -j ACCEPT\n\
              -A SKILLSANDBOX-0123abcd -d 127.0.0.1 -p tcp --dport 5353 -j ACCEPT\n\
+             -A SKILLSANDBOX-0123abcd -p tcp ! --syn --sport 8000:8009 -j ACCEPT\n\
              -A SKILLSANDBOX-0123abcd -d 192.0.2.0/24 -p tcp --dport 443:443 -j ACCEPT\n\
              -A SKILLSANDBOX-0123abcd -p tcp -j REJECT --reject-with tcp-reset\n\
              -A SKILLSANDBOX-0123abcd -j REJECT\n\

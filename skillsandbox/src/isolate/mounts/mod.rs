@@ -86,13 +86,20 @@ fn open(planned: &Planned, launch: &Launch, skill: BorrowedFd<'_>) -> Result<Opt
             return Ok(Some(Content::Tree(filesystem(planned, launch)?)));
         }
         Source::Mask => return Ok(None),
-        Source::Host | Source::HostOrNew | Source::HostOrNothing => paths::open(at),
+        Source::Host | Source::HostOrNew | Source::HostOrNothing | Source::Socket => {
+            paths::open(at)
+        }
     };
     match (path, &planned.source) {
         (Ok(path), Source::HostOrNothing) if is(&path, FileType::Symlink)? => {
             let target = rustix::fs::readlinkat(&path, "", Vec::new()).step(doing())?;
             Ok(Some(Content::Link(OsString::from_vec(target.into_bytes()))))
         }
+        (Ok(path), Source::Socket) if !is(&path, FileType::Socket)? => Err(IsolateError::path(
+            at,
+            "was a socket when the manifest was read, and is none now",
+            "look who writes to the folder around it",
+        )),
         (Ok(path), _) if !is(&path, FileType::Symlink)? => tree(path.as_fd(), at),
         (Err(Errno::NOENT), Source::HostOrNothing) => Ok(None),
         (Err(Errno::NOENT), Source::HostOrNew) => {
@@ -104,7 +111,7 @@ fn open(planned: &Planned, launch: &Launch, skill: BorrowedFd<'_>) -> Result<Opt
         }
         (Err(Errno::NOENT), _) => Err(IsolateError::path(
             at,
-            "the manifest grants reading it, and it does not exist",
+            "the manifest grants it, and it does not exist",
             "create it, or take it out of the manifest",
         )),
         (Ok(_) | Err(Errno::LOOP), _) => Err(IsolateError::path(
@@ -205,19 +212,27 @@ fn mask(root: &Root, at: &Path) -> Result<bool> {
 fn verify(plan: &[Planned]) -> Result<()> {
     let root = rustix::fs::statvfs("/").step("look at the sandbox's root")?;
     let wanted = StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV;
-    let writable = |at: &Path| {
+    let access = |at: &Path| {
         rustix::fs::accessat(CWD, at, Check::WRITE_OK, rustix::fs::AtFlags::empty()).is_ok()
     };
-    let mut read_only = plan
-        .iter()
-        .filter(|planned| {
-            planned
-                .attributes
-                .contains(MountAttrFlags::MOUNT_ATTR_RDONLY)
-        })
+    // A socket is written to on whatever mount: what is asked is the mount.
+    let flags = |at: &Path| rustix::fs::statvfs(at).map(|mount| mount.f_flag);
+    let writable = |planned: &&Planned| match planned.source {
+        Source::Socket => {
+            !flags(&planned.at).is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
+        }
+        _ => access(&planned.at),
+    };
+    let mut read_only = plan.iter().filter(|planned| {
+        planned
+            .attributes
+            .contains(MountAttrFlags::MOUNT_ATTR_RDONLY)
+    });
+    let own = [Path::new("/"), Path::new(SKILL)].into_iter();
+    let open = read_only
+        .find(writable)
         .map(|planned| planned.at.as_path())
-        .chain([Path::new("/"), Path::new(SKILL)]);
-    let open = read_only.find(|at| writable(at));
+        .or_else(|| own.into_iter().find(|at| access(at)));
     if !root.f_flag.contains(wanted) || open.is_some() {
         return Err(IsolateError::refused(
             format!("the sandbox's files are not read-only: {open:?}"),

@@ -83,6 +83,8 @@ pub(super) enum Source {
     HostOrNothing,
     /// The same path of the host; a folder is made there when nothing is.
     HostOrNew,
+    /// The socket at the same path of the host, which must exist.
+    Socket,
     /// The skill's folder.
     Skill,
     /// An empty folder of the skill's user that holds so many bytes.
@@ -136,6 +138,11 @@ pub(super) fn plan(launch: &Launch) -> Result<Vec<Planned>> {
         mounts.extend(RUNTIME_ETC.map(|at| planned(at, Source::HostOrNothing, etc)));
     }
     mounts.extend(grants(launch)?);
+    for socket in &launch.unix_sockets {
+        check(Path::new(socket))?;
+        let attributes = RDONLY | NODEV | NOEXEC;
+        mounts.push(planned(socket, Source::Socket, attributes));
+    }
     mounts.extend(PROC_MASKS.map(|at| planned(at, Source::Mask, Attributes::empty())));
     let denies = launch.denies.iter();
     mounts.extend(denies.map(|at| planned(at, Source::Mask, Attributes::empty())));

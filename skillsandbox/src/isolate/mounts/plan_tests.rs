@@ -19,6 +19,7 @@ fn launch(grants: &[(&str, u16)]) -> Launch {
             })
             .collect(),
         links: Vec::new(),
+        unix_sockets: Vec::new(),
         denies: vec!["/data/secret".into()],
         private: Private::default(),
         etc_files: Vec::new(),

@@ -102,6 +102,8 @@ pub(super) const ALLOWED: &[Allowed] = &[
         SYS_getsockopt SYS_setsockopt SYS_shutdown SYS_sendto SYS_recvfrom SYS_sendmsg
         SYS_recvmsg SYS_sendmmsg SYS_recvmmsg
     ]),
+    // Being called, where the denials leave that to others.
+    strict(calls![SYS_listen SYS_accept SYS_accept4]),
     // Who it is, what it has. Changing to another user needs a capability, and there is none.
     strict(calls![
         SYS_getuid SYS_geteuid SYS_getgid SYS_getegid SYS_getresuid SYS_getresgid SYS_getgroups

@@ -3,7 +3,7 @@
 //! allows.
 
 use super::call::{Call, calls};
-use super::profile::Profile;
+use super::profile::{Permission, Permitted, Profile};
 
 /// What is compared with an argument, of which only the low 32 bits count.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,18 @@ pub(super) struct Denial {
     pub(super) what: &'static str,
     /// When; any one of these, of which every test must hold. Empty: always.
     pub(super) when: &'static [&'static [Test]],
+    /// What lifts it.
+    pub(super) unless: Option<Permission>,
+}
+
+impl Denial {
+    /// Whether it holds in this profile.
+    pub(super) fn holds(&self, profile: Profile, permitted: Permitted) -> bool {
+        self.from <= profile
+            && !self
+                .unless
+                .is_some_and(|permission| permitted.has(permission))
+    }
 }
 
 const fn always(from: Profile, errno: i32, calls: &'static [Call]) -> Denial {
@@ -39,6 +51,7 @@ const fn always(from: Profile, errno: i32, calls: &'static [Call]) -> Denial {
         calls,
         what: "",
         when: &[],
+        unless: None,
     }
 }
 
@@ -116,6 +129,7 @@ pub(super) const DENIALS: &[Denial] = &[
             &[flag(0, libc::CLONE_NEWPID)],
             &[flag(0, libc::CLONE_NEWNET)],
         ],
+        unless: None,
     },
     // Its flags are in memory, out of a filter's sight. The C library falls back to clone.
     always(Profile::Permissive, ENOSYS, calls![SYS_clone3]),
@@ -164,6 +178,7 @@ pub(super) const DENIALS: &[Denial] = &[
         calls: calls![SYS_execveat],
         what: "a program without a path (AT_EMPTY_PATH)",
         when: &[&[flag(4, libc::AT_EMPTY_PATH)]],
+        unless: None,
     },
     Denial {
         from: Profile::Permissive,
@@ -171,6 +186,7 @@ pub(super) const DENIALS: &[Denial] = &[
         calls: calls![SYS_memfd_create],
         what: "executable memory files (MFD_EXEC)",
         when: &[&[flag(1, libc::MFD_EXEC.cast_signed())]],
+        unless: None,
     },
     // Typing on the caller's terminal, or changing its discipline.
     Denial {
@@ -184,6 +200,7 @@ pub(super) const DENIALS: &[Denial] = &[
             &[Is(1, TIOCCONS)],
             &[Is(1, TIOCSETD)],
         ],
+        unless: None,
     },
     // Other processes.
     always(
@@ -202,13 +219,17 @@ pub(super) const DENIALS: &[Denial] = &[
         calls: calls![SYS_personality],
         what: "execution domains other than plain Linux",
         when: &[&[IsNot(0, 0), IsNot(0, u32::MAX)]],
+        unless: None,
     },
     // Being called. Landlock decides on bind only, and `listen` binds by itself.
-    always(
-        Profile::Permissive,
-        EPERM,
-        calls![SYS_listen SYS_accept SYS_accept4],
-    ),
+    Denial {
+        unless: Some(Permission::Listening),
+        ..always(
+            Profile::Permissive,
+            EPERM,
+            calls![SYS_listen SYS_accept SYS_accept4],
+        )
+    },
     // Unix sockets of the host by path, through a folder that may be read. A pair of sockets of
     // one's own is another call.
     Denial {
@@ -217,6 +238,16 @@ pub(super) const DENIALS: &[Denial] = &[
         calls: calls![SYS_socket],
         what: "UNIX sockets",
         when: &[&[Is(0, UNIX)]],
+        unless: Some(Permission::UnixSockets),
+    },
+    // Where they are permitted, datagrams would still go to any name that they are given with.
+    Denial {
+        from: Profile::Permissive,
+        errno: EPERM,
+        calls: calls![SYS_socket],
+        what: "UNIX datagrams",
+        when: &[&[Is(0, UNIX), of_type(libc::SOCK_DGRAM)]],
+        unless: None,
     },
     // The same sockets through a pair: datagrams go to any name that they are given with.
     Denial {
@@ -229,6 +260,7 @@ pub(super) const DENIALS: &[Denial] = &[
             &[of_type(libc::SOCK_DGRAM)],
             &[of_type(libc::SOCK_RAW)],
         ],
+        unless: None,
     },
     // Source routes send a packet elsewhere than to the address that was decided on.
     Denial {
@@ -241,6 +273,7 @@ pub(super) const DENIALS: &[Denial] = &[
             &[Is(1, libc::IPPROTO_IPV6 as u32), Is(2, IPV6_RTHDR)],
             &[Is(1, libc::IPPROTO_IPV6 as u32), Is(2, IPV6_2292PKTOPTIONS)],
         ],
+        unless: None,
     },
     // Socket families: raw packets, vsock, Bluetooth, AF_ALG and some forty others.
     Denial {
@@ -254,6 +287,7 @@ pub(super) const DENIALS: &[Denial] = &[
             IsNot(0, INET6),
             IsNot(0, NETLINK),
         ]],
+        unless: None,
     },
     // Transports other than TCP and UDP, raw sockets, and netlink other than the list of
     // addresses and routes (protocol 0), which name resolution reads. Where eBPF does not decide on
@@ -269,5 +303,6 @@ pub(super) const DENIALS: &[Denial] = &[
             &[IsNot(0, NETLINK), of_type(libc::SOCK_RAW)],
             &[Is(0, NETLINK), IsNot(2, 0)],
         ],
+        unless: None,
     },
 ];

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::allow;
 use super::call::Call;
 use super::deny::DENIALS;
-use super::profile::Profile;
+use super::profile::{Permitted, Profile};
 
 /// What the system calls of a skill answer.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -36,17 +36,21 @@ pub struct Unless {
 }
 
 impl Description {
-    /// Describes a profile.
+    /// Describes a profile, with what a manifest has it leave to other layers.
     #[must_use]
-    pub fn of(profile: Profile) -> Self {
+    pub fn of(profile: Profile, permitted: Permitted) -> Self {
         let mut allowed: BTreeSet<_> = allow::allowed(profile).map(|call| call.name).collect();
         let has_list = !allowed.is_empty();
         let mut conditional: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut denied: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for denial in DENIALS.iter().filter(|denial| denial.from <= profile) {
+        for denial in DENIALS
+            .iter()
+            .filter(|denial| denial.holds(profile, permitted))
+        {
             let answer = name_of(denial.errno);
             for &Call { name, .. } in denial.calls {
                 if denial.when.is_empty() {
+                    allowed.remove(name);
                     denied.entry(answer).or_default().insert(name);
                 } else if !has_list || allowed.contains(name) || conditional.contains_key(name) {
                     allowed.remove(name);

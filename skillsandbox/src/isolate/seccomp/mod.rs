@@ -20,7 +20,7 @@ use super::system;
 use call::Call;
 use deny::{DENIALS, Denial, NEWEST, Test};
 pub use describe::Description;
-pub use profile::Profile;
+pub use profile::{Permitted, Profile};
 
 /// Filters ready to be installed.
 pub(super) struct Filters {
@@ -35,8 +35,12 @@ pub(super) struct Filters {
 impl Filters {
     /// Compiles the filters of a profile: the list of what is allowed, one filter for calls that
     /// are newer than the tables, and one per error number of the denials.
-    pub(super) fn compile(profile: Profile) -> Result<Self> {
-        let denials = || DENIALS.iter().filter(|denial| denial.from <= profile);
+    pub(super) fn compile(profile: Profile, permitted: Permitted) -> Result<Self> {
+        let denials = || {
+            DENIALS
+                .iter()
+                .filter(|denial| denial.holds(profile, permitted))
+        };
         let errnos: BTreeSet<i32> = denials().map(|denial| denial.errno).collect();
         let listed: BTreeSet<&Call> = allow::allowed(profile).collect();
         let mut programs = Vec::new();

@@ -15,6 +15,31 @@ pub enum Profile {
     Strict,
 }
 
+/// What a manifest can have the filters leave to other layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permitted {
+    /// Being called.
+    pub listening: bool,
+    /// Unix sockets that connect.
+    pub unix_sockets: bool,
+}
+
+/// A part of [`Permitted`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Permission {
+    Listening,
+    UnixSockets,
+}
+
+impl Permitted {
+    pub(super) const fn has(self, permission: Permission) -> bool {
+        match permission {
+            Permission::Listening => self.listening,
+            Permission::UnixSockets => self.unix_sockets,
+        }
+    }
+}
+
 impl Profile {
     /// As the manifest spells it.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use skillsandbox_common::rule::PORT_RANGES_MAX;
+use skillsandbox_common::rule::{PORT_RANGES_MAX, UNIX_SOCKETS_MAX};
 
 use super::within;
 use crate::manifest::error::{Problems, Refusal};
@@ -77,7 +77,9 @@ fn network(field: &Field, problems: &mut Problems) -> Option<Network> {
             Some(field.spanned(field.parsed_or_integer(problems)?))
         })
     });
-    let unix = map.or("unix", Vec::new(), problems, paths);
+    let unix = map.or("unix", Vec::new(), problems, |field, problems| {
+        field.list(UNIX_SOCKETS_MAX, problems, path)
+    });
     Some(Network {
         egress: destinations?,
         listen: listen?,
@@ -165,17 +167,19 @@ fn filesystem(field: &Field, problems: &mut Problems) -> Option<Filesystem> {
 }
 
 fn paths(field: &Field, problems: &mut Problems) -> Option<Vec<Spanned<AbsolutePath>>> {
-    field.list(PATHS_MAX, problems, |field, problems| {
-        let path: AbsolutePath = field.parsed(problems)?;
-        if path.is_root() {
-            return field.refuse(
-                problems,
-                "is `/`, which grants the whole host",
-                "name the folders that the skill needs",
-            );
-        }
-        Some(field.spanned(path))
-    })
+    field.list(PATHS_MAX, problems, path)
+}
+
+fn path(field: &Field, problems: &mut Problems) -> Option<Spanned<AbsolutePath>> {
+    let path: AbsolutePath = field.parsed(problems)?;
+    if path.is_root() {
+        return field.refuse(
+            problems,
+            "is `/`, which grants the whole host",
+            "name the folders that the skill needs",
+        );
+    }
+    Some(field.spanned(path))
 }
 
 fn environment_variables(field: &Field, problems: &mut Problems) -> Option<EnvironmentVariables> {

@@ -248,9 +248,7 @@ fn everything_that_is_not_enforced_yet_is_named_with_its_line() {
         .map(|NotEnforced { field, line, .. }| (field, line))
         .collect();
     let expected = entries(&[
-        ("permissions.network.listen[0]", 14),
         ("permissions.filesystem.deny[1]", 22),
-        ("permissions.network.unix[0]", 15),
         ("audit.aggregate", 41),
         ("mode", 1),
     ]);
