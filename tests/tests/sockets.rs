@@ -118,12 +118,12 @@ mod kernel_tier {
             .read(scene.folder("signs"));
         let sign = scene.path("signs").join("sign");
         let script = format!(
-            "touch /tmp/ready; while ! test -e {}; do sleep 0.1; done; exec {} unix {}",
+            "while ! test -e {}; do sleep 0.1; done; exec {} unix {}",
             sign.display(),
             scene.probe().display(),
             path.display()
         );
-        let _same = Run::probe(&scene, &manifest, &attempts)
+        Run::probe(&scene, &manifest, &attempts)
             .by_ebpf_alone()
             .end()
             .endings(&attempts)

@@ -19,7 +19,9 @@ pub struct UnixRule {
     /// `struct super_block.s_dev` of its file system: 12 bits major, 20 bits minor.
     pub device: u32,
     /// Rule number from 1; 0 ends the list.
-    pub rule: u32,
+    pub rule: u16,
+    /// Zero.
+    pub reserved: u16,
 }
 
 const _: () = assert!(size_of::<UnixRule>() == 16);
@@ -48,7 +50,7 @@ pub fn decide_unix(rules: &[UnixRule; UNIX_SOCKETS_MAX], device: u32, inode: u64
             break;
         }
         if known.device == device && known.inode == inode {
-            return Decision::allow(known.rule as u16);
+            return Decision::allow(known.rule);
         }
     }
     Decision::deny(Reason::NoRule, 0)
@@ -126,6 +128,7 @@ mod tests {
             inode: 7,
             device: 9,
             rule: 4,
+            reserved: 0,
         };
         let denied = Decision::deny(Reason::NoRule, 0);
         assert_eq!(decide_unix(&rules, 9, 7), Decision::allow(4));

@@ -155,7 +155,7 @@ pub fn socket_file(path: &Path) -> Result<SocketFile> {
     }
 }
 
-/// The device of the mount of this number: its first and third field (proc_pid_mountinfo(5)), as
+/// The device of the mount of this number: its first and third field (`proc_pid_mountinfo(5)`), as
 /// the kernel writes one inside (`MKDEV`, `include/linux/kdev_t.h`).
 fn device_of_mount(mounts: &str, id: u64) -> Option<u32> {
     let line = mounts.lines().map(|line| line.split(' '));

@@ -252,7 +252,7 @@ impl Attached {
             reserved: 0,
             unix: self.unix,
         };
-        self.maps.enforce(self.slot, self.cgroup_id, config)
+        self.maps.enforce(self.slot, self.cgroup_id, &config)
     }
 
     /// Puts other rules in force. Meanwhile everything is denied.

@@ -113,7 +113,7 @@ impl Maps {
     /// whose sandbox was not finished are forgotten too: the caller holds the lock under which
     /// sandboxes are made.
     pub(super) fn clear(&mut self, slot: u32) -> Result<(), KernelError> {
-        self.set_config(slot, SlotConfig::default())?;
+        self.set_config(slot, &SlotConfig::default())?;
         let traced: Vec<u64> = self
             .traced
             .iter()
@@ -133,7 +133,7 @@ impl Maps {
 
     /// Gives a slot other rules. Until [`enforce`](Self::enforce), nothing in it allows.
     pub(super) fn refill(&mut self, slot: u32, tables: &Tables) -> Result<(), KernelError> {
-        self.set_config(slot, SlotConfig::default())?;
+        self.set_config(slot, &SlotConfig::default())?;
         self.fill(slot, tables)
     }
 
@@ -169,7 +169,7 @@ impl Maps {
         &mut self,
         slot: u32,
         cgroup_id: u64,
-        config: SlotConfig,
+        config: &SlotConfig,
     ) -> Result<(), KernelError> {
         self.set_config(slot, config)?;
         self.traced
@@ -198,8 +198,8 @@ impl Maps {
         Ok(counters)
     }
 
-    fn set_config(&mut self, slot: u32, config: SlotConfig) -> Result<(), KernelError> {
-        let bytes: Config = array_of(&config);
+    fn set_config(&mut self, slot: u32, config: &SlotConfig) -> Result<(), KernelError> {
+        let bytes: Config = array_of(config);
         self.config
             .set(slot, bytes, 0)
             .map_err(KernelError::map("set", MAP_CONFIG))

@@ -127,7 +127,8 @@ impl RuleSet {
                 Subject::Unix { device, inode, .. } => Some(UnixRule {
                     inode,
                     device,
-                    rule: number.into(),
+                    rule: number,
+                    reserved: 0,
                 }),
                 _ => None,
             })
