@@ -90,7 +90,8 @@ impl World {
                 world.file(&folder, &name(rng))?;
             }
         }
-        world.deep = world.chain(&top, 15, |level| vec![b'a' + level; NAME_MAX])?;
+        // Of letters that no random name is made of alone: one that is a file already is no folder.
+        world.deep = world.chain(&top, 15, |level| vec![b'd' + level; NAME_MAX])?;
         let deep = world.deep.clone();
         // Around the longest path that there can be.
         for length in 4086..=4110_usize {
