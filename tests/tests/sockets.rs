@@ -207,5 +207,8 @@ mod fallback_tier {
         let ran = Run::shell(&scene, &manifest, "true").end().with_code(121);
         let words = format!("network.unix {}", path.display());
         assert!(ran.stderr.contains(&words), "{}", ran.stderr);
+        let denied = manifest.deny(&path);
+        let ran = Run::shell(&scene, &denied, "true").end().with_code(120);
+        assert!(ran.stderr.contains("a deny wins"), "{}", ran.stderr);
     }
 }

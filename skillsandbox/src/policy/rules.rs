@@ -125,6 +125,22 @@ impl RuleSet {
         &self.rules
     }
 
+    /// First and last of each range of ports that others may call.
+    pub fn called_ports(&self) -> impl Iterator<Item = (u16, u16)> {
+        self.rules.iter().filter_map(|rule| match rule.subject {
+            Subject::Listen { first, last } => Some((first, last)),
+            _ => None,
+        })
+    }
+
+    /// Paths of the unix sockets that may be connected to.
+    pub fn unix_sockets(&self) -> impl Iterator<Item = &[u8]> {
+        self.rules.iter().filter_map(|rule| match &rule.subject {
+            Subject::Unix { path, .. } => Some(path.as_slice()),
+            _ => None,
+        })
+    }
+
     /// The rule of this number, as events carry it: from 1.
     #[must_use]
     pub fn get(&self, number: u32) -> Option<&Rule> {

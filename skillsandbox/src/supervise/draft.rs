@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     net::{Ipv4Addr, Ipv6Addr},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use skillsandbox_common::{
@@ -52,11 +52,25 @@ pub(super) struct Draft {
     pub(super) grants: Vec<PathGrant>,
     pub(super) links: Vec<(OsString, OsString)>,
     pub(super) denies: Vec<OsString>,
-    /// Ranges of ports that others may call.
-    pub(super) listen: Vec<(u16, u16)>,
-    pub(super) unix_sockets: Vec<OsString>,
-    pub(super) needs_kernel_tier: Option<Spanned<String>>,
+    pub(super) needs_kernel_tier: Option<NeedsKernelTier>,
 }
+
+/// A rule that can be held only where eBPF decides on files.
+#[derive(Clone, Debug)]
+pub struct NeedsKernelTier {
+    /// The rule.
+    pub rule: String,
+    /// Its line.
+    pub line: u32,
+    /// Why, and what to do instead.
+    pub why: &'static str,
+}
+
+/// Of what is denied and may appear, or be replaced, while the sandbox runs.
+const MAY_APPEAR: &str = "only eBPF can deny what may appear later; deny a path that exists";
+/// Of a unix socket.
+const MAY_BE_OTHERS: &str =
+    "only eBPF tells a unix socket from others in a granted folder; take it out of the manifest";
 
 impl Draft {
     fn built_in(&mut self, path: &str, grant: Grant) {
@@ -144,9 +158,10 @@ impl Draft {
                     }
                     if !exists || !only_root_replaces(&real) {
                         // A mount covers what is there now, not what takes its place.
-                        self.needs_kernel_tier = Some(Spanned {
-                            value: text.clone(),
+                        self.needs_kernel_tier = Some(NeedsKernelTier {
+                            rule: text.clone(),
                             line: pattern.line,
+                            why: MAY_APPEAR,
                         });
                     }
                     let bytes = real.as_os_str().as_bytes().to_vec();
@@ -158,9 +173,10 @@ impl Draft {
                     let text = format!("filesystem.deny **/{name}");
                     let rule = Subject::Name(name.clone().into_bytes());
                     self.rules.push(rule, text.clone(), line);
-                    self.needs_kernel_tier = Some(Spanned {
-                        value: text,
+                    self.needs_kernel_tier = Some(NeedsKernelTier {
+                        rule: text,
                         line: pattern.line,
+                        why: MAY_APPEAR,
                     });
                 }
             }
@@ -223,10 +239,15 @@ impl Draft {
             path: resolved.real.into(),
             access: access & Access::ALL,
         });
-        let links = resolved.links.into_iter();
+        self.have_links(resolved.links);
+        Ok(())
+    }
+
+    /// Gives the sandbox the links that led to a path.
+    fn have_links(&mut self, links: Vec<(PathBuf, PathBuf)>) {
+        let links = links.into_iter();
         self.links
             .extend(links.map(|(link, target)| (link.into(), target.into())));
-        Ok(())
     }
 
     pub(super) fn program(&mut self, program: &Program, line: Option<usize>) {
@@ -287,7 +308,6 @@ impl Draft {
             let text = format!("network.listen {}/tcp", ports.value);
             let subject = Subject::Listen { first, last };
             self.rules.push(subject, text, line_of(ports));
-            self.listen.push((first, last));
         }
         for socket in &manifest.permissions.network.unix {
             self.unix_socket(socket)?;
@@ -315,16 +335,13 @@ impl Draft {
             inode,
         };
         let text = format!("network.unix {}", socket.value);
-        // Sockets are made by paths, and in granted folders there may be others.
-        self.needs_kernel_tier = Some(Spanned {
-            value: text.clone(),
+        self.needs_kernel_tier = Some(NeedsKernelTier {
+            rule: text.clone(),
             line: socket.line,
+            why: MAY_BE_OTHERS,
         });
         self.rules.push(subject, text, line_of(socket));
-        self.unix_sockets.push(resolved.real.into());
-        let links = resolved.links.into_iter();
-        self.links
-            .extend(links.map(|(link, target)| (link.into(), target.into())));
+        self.have_links(resolved.links);
         Ok(())
     }
 

@@ -1,6 +1,13 @@
 //! One run, once its sandbox is made: start, wait, end.
 
-use std::{io, os::fd::AsFd, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    ffi::OsStr,
+    io, iter,
+    os::{fd::AsFd, unix::ffi::OsStrExt},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -80,8 +87,7 @@ impl Life<'_> {
             why: format!("{why} ({reason})"),
         };
         if let Some(rule) = &self.plan.needs_kernel_tier {
-            let why = "only eBPF tells it from what may be beside it, or appear later";
-            return Err(not_here(rule.line, &rule.value, why));
+            return Err(not_here(rule.line, &rule.rule, rule.why));
         }
         if self.request.manifest.audit.on_overflow == OnOverflow::Deny {
             let why = "only eBPF can deny an open that finds no room on the ring";
@@ -277,6 +283,7 @@ impl Life<'_> {
             limits.any(|(limit, state)| *limit == name && matches!(state, Limit::Set(_)))
         };
         let hostname = "skill";
+        let rules = &self.plan.rules;
         let Identity { uid, gid } = self.identity;
         let etc = |name: &str, content: String| (name.to_owned(), content);
         Launch {
@@ -290,7 +297,10 @@ impl Life<'_> {
             runtime: plan::launch_runtime(manifest.permissions.filesystem.runtime),
             grants: self.plan.grants.clone(),
             links: self.plan.links.clone(),
-            unix_sockets: self.plan.unix_sockets.clone(),
+            unix_sockets: rules
+                .unix_sockets()
+                .map(|path| OsStr::from_bytes(path).to_owned())
+                .collect(),
             denies: self.plan.denies.clone(),
             private: Private::default(),
             etc_files: vec![
@@ -322,7 +332,7 @@ impl Life<'_> {
             ports: Ports {
                 connect: None,
                 // A port that the kernel chooses, and those to be called at, as eBPF decides.
-                bind: Some([&[(0, 0)], self.plan.listen.as_slice()].concat()),
+                bind: Some(iter::once((0, 0)).chain(rules.called_ports()).collect()),
             },
             seccomp: self
                 .request

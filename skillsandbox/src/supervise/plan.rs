@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{draft::Draft, error::RunError};
+use super::{
+    draft::{Draft, NeedsKernelTier},
+    error::RunError,
+};
 use crate::{
     isolate::{
         environment::Environment,
@@ -46,16 +49,12 @@ pub struct Plan {
     pub links: Vec<(OsString, OsString)>,
     /// Paths that are denied although a grant covers them.
     pub denies: Vec<OsString>,
-    /// Ranges of ports of its own that others may call.
-    pub listen: Vec<(u16, u16)>,
-    /// Unix sockets of the host, without links.
-    pub unix_sockets: Vec<OsString>,
     /// The environment.
     pub environment: Environment,
     /// Names that the manifest gives values.
     pub set: Vec<String>,
-    /// The rule that can be held only where eBPF decides on opens, if there is one.
-    pub needs_kernel_tier: Option<Spanned<String>>,
+    /// The rule that can be held only where eBPF decides on files, if there is one.
+    pub needs_kernel_tier: Option<NeedsKernelTier>,
 }
 
 impl Plan {
@@ -96,8 +95,6 @@ impl Plan {
             grants: draft.grants,
             links: draft.links,
             denies: draft.denies,
-            listen: draft.listen,
-            unix_sockets: draft.unix_sockets,
             environment: Environment::build(&allow, &set, std::env::vars_os()),
             set: set.into_keys().collect(),
             needs_kernel_tier: draft.needs_kernel_tier,
