@@ -116,6 +116,8 @@ const PACKAGES: &[(&str, Need, &str)] = &[
     ("nodejs", Need::Bench, "runs a peer"),
     ("ripgrep", Need::Bench, "what a peer needs"),
     ("socat", Need::Bench, "what a peer needs"),
+    ("iptables", Need::Bench, "what we tell our rules to"),
+    ("dnsmasq-base", Need::Bench, "a peer"),
     ("time", Need::Bench, "the most memory that a run had"),
     (
         "bpftool",

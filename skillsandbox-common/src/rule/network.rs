@@ -76,6 +76,11 @@ pub struct NetworkRule {
 const _: () = assert!(size_of::<NetworkRule>() == 8 * PORT_RANGES_MAX);
 
 impl NetworkRule {
+    /// The ranges that it has.
+    pub fn stated(&self) -> impl Iterator<Item = &PortRange> {
+        self.ranges.iter().take_while(|range| range.rule != 0)
+    }
+
     /// Decides on a destination port (host byte order) and one bit of [`Protocols`]. The first
     /// range that covers it is the rule named.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
@@ -65,7 +65,7 @@ fn receive(argument: Option<&OsStr>) -> Result<(Order, File)> {
     };
     let order = File::from(system::adopt(number).step("find the launcher's order")?);
     system::keep_only_standard_streams().step("mark the inherited descriptors")?;
-    let order: Order = serde_json::from_reader(order)
+    let order: Order = serde_json::from_reader(BufReader::new(order))
         .map_err(io::Error::from)
         .step("read the launcher's order")?;
     let report = system::adopt(order.report).step("find the report's pipe")?;

@@ -49,6 +49,8 @@ impl View {
         view.extend(
             grants
                 .into_iter()
+                // What is in the skill's folder is where that folder is.
+                .filter(|grant| !grant.starts_with(SKILL))
                 .map(|grant| (grant.to_owned(), grant.to_owned())),
         );
         // The longest first: it is what lies on top.
@@ -260,6 +262,15 @@ mod tests {
                 "{command}"
             );
         }
+    }
+
+    #[test]
+    fn a_program_of_the_skills_is_found_also_where_it_is_granted_by_its_name() {
+        // Of this host's programs one that is no link, as if it were the skill's.
+        let grant = Path::new("/skill/true");
+        let view = View::new(Runtime::System, Path::new("/usr/bin"), [grant]);
+        let program = view.program(OsStr::new("/skill/true"), Path::new(SKILL));
+        assert_eq!(program.unwrap().path, grant);
     }
 
     #[test]

@@ -72,8 +72,7 @@ impl Objects {
     ) -> Result<(Attached, Rings), KernelError> {
         let mut maps = Maps::open(self)?;
         maps.clear(slot)?;
-        maps.fill(slot, tables)?;
-        let rings = maps.make_rings(slot, ring_bytes)?;
+        let rings = maps.furnish(slot, tables, ring_bytes)?;
 
         let links = self.links_of(id)?;
         bpffs::remove_folder(&links)?;

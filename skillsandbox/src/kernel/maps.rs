@@ -1,11 +1,13 @@
 //! The values of the maps. Bytes cross as arrays, which is what aya takes without a promise
 //! about foreign types.
+use std::thread;
+
 use zerocopy::{Immutable, IntoBytes};
 
 use super::{KernelError, Objects, Rings};
 use crate::policy::{FileEntry, Network, NetworkEntry, Tables};
 use aya::maps::{
-    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, RingBuf, lpm_trie::Key,
+    Array, ArrayOfMaps, HashMap, InnerMap, LpmTrie, Map, MapData, MapError, RingBuf, lpm_trie::Key,
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use skillsandbox_common::{
@@ -138,29 +140,32 @@ impl Maps {
     }
 
     /// Writes the rules of a slot into maps of its own.
-    pub(super) fn fill(&mut self, slot: u32, tables: &Tables) -> Result<(), KernelError> {
-        let files = file_trie(&tables.files).map_err(KernelError::map("fill", MAP_FILE_RULES))?;
-        self.files
-            .set(slot, &files, 0)
-            .map_err(KernelError::map("set", MAP_FILE_RULES))?;
-        let networks = network_trie(&tables.networks)?;
-        self.networks
-            .set(slot, &networks, 0)
-            .map_err(KernelError::map("set", MAP_NETWORK_RULES))?;
-        Ok(())
+    fn fill(&mut self, slot: u32, tables: &Tables) -> Result<(), KernelError> {
+        let (files, networks) = rules(tables)?;
+        together([
+            &mut || set(&mut self.files, MAP_FILE_RULES, slot, &files),
+            &mut || set(&mut self.networks, MAP_NETWORK_RULES, slot, &networks),
+        ])
     }
 
-    /// Makes the rings of a slot.
-    pub(super) fn make_rings(&mut self, slot: u32, bytes: u32) -> Result<Rings, KernelError> {
-        let events = make_ring("events", bytes).map_err(KernelError::map("make", MAP_EVENTS))?;
+    /// Writes the rules of a slot into maps of its own, and makes its rings.
+    pub(super) fn furnish(
+        &mut self,
+        slot: u32,
+        tables: &Tables,
+        ring_bytes: u32,
+    ) -> Result<Rings, KernelError> {
+        let (files, networks) = rules(tables)?;
+        let events =
+            make_ring("events", ring_bytes).map_err(KernelError::map("make", MAP_EVENTS))?;
         let denials =
             make_ring("denials", DENIALS_BYTES).map_err(KernelError::map("make", MAP_DENIALS))?;
-        self.events
-            .set(slot, &events, 0)
-            .map_err(KernelError::map("set", MAP_EVENTS))?;
-        self.denials
-            .set(slot, &denials, 0)
-            .map_err(KernelError::map("set", MAP_DENIALS))?;
+        together([
+            &mut || set(&mut self.files, MAP_FILE_RULES, slot, &files),
+            &mut || set(&mut self.networks, MAP_NETWORK_RULES, slot, &networks),
+            &mut || set(&mut self.events, MAP_EVENTS, slot, &events),
+            &mut || set(&mut self.denials, MAP_DENIALS, slot, &denials),
+        ])?;
         Ok(Rings::new(events, denials))
     }
 
@@ -229,6 +234,36 @@ impl std::fmt::Debug for AddressRules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AddressRules").finish_non_exhaustive()
     }
+}
+
+fn rules(tables: &Tables) -> Result<(FileTrie, NetworkTrie), KernelError> {
+    let files = file_trie(&tables.files).map_err(KernelError::map("fill", MAP_FILE_RULES))?;
+    Ok((files, network_trie(&tables.networks)?))
+}
+
+fn set<M: InnerMap>(
+    outer: &mut ArrayOfMaps<MapData, M>,
+    name: &'static str,
+    slot: u32,
+    inner: &M,
+) -> Result<(), KernelError> {
+    let set = outer.set(slot, inner, 0);
+    set.map_err(KernelError::map("set", name))
+}
+
+/// Makes changes that the kernel lets us wait for each: until no program can still use the map that was
+/// there before (`maybe_wait_bpf_programs`, `kernel/bpf/syscall.c`), some ten milliseconds.
+fn together<const N: usize>(
+    changes: [&mut (dyn FnMut() -> Result<(), KernelError> + Send); N],
+) -> Result<(), KernelError> {
+    thread::scope(|scope| {
+        let waiting = changes.map(|change| scope.spawn(change));
+        let done = waiting.map(|change| {
+            let done = change.join();
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        done.into_iter().collect()
+    })
 }
 
 fn file_trie(entries: &[FileEntry]) -> Result<FileTrie, MapError> {

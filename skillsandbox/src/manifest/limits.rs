@@ -13,7 +13,7 @@ pub const NODES_MAX: usize = 100_000;
 pub const PROBLEMS_MAX: usize = 100;
 
 /// Most entries of `permissions.network.egress`.
-pub const EGRESS_MAX: usize = 1_000;
+pub const EGRESS_MAX: usize = 10_000;
 /// Most entries of each list of paths.
 pub const PATHS_MAX: usize = 4_096;
 /// Most entries of `permissions.env_vars.allow`, and of `set`.

@@ -1,8 +1,8 @@
 //! A rule set as the tables that the kernel looks accesses up in.
 //!
 //! The kernel finds one entry, that of the longest prefix. So every entry carries what wider
-//! rules say as well: entries are made from the widest to the narrowest, each from a copy of the
-//! narrowest one that covers it.
+//! rules say as well: entries are made in order, so that each comes after those that cover it, from a
+//! copy of the narrowest of these.
 
 use std::{collections::BTreeMap, net::Ipv6Addr};
 
@@ -181,12 +181,12 @@ impl RuleSet {
             }
         }
         let mut entries: Vec<FileEntry> = Vec::with_capacity(stated.len());
+        let mut around = Vec::new();
         for (prefix, own) in stated {
-            let wider = entries
-                .iter()
-                .rev()
-                .find(|entry| prefix.starts_with(&entry.prefix))
-                .map(|entry| entry.rule);
+            let wider = narrowest(&entries, &mut around, |entry| {
+                prefix.starts_with(&entry.prefix)
+            });
+            let wider = wider.map(|entry| entry.rule);
             let only_holds = FileRule { holds: 0, ..own } == FileRule::default();
             if only_holds && wider.is_none() {
                 // No rule is about the folder itself: its name cannot be taken anyway.
@@ -210,13 +210,15 @@ impl RuleSet {
                 reserved: 0,
             };
             debug_assert!(prefix.len() <= PATH_KEY_LEN);
+            around.push(entries.len());
             entries.push(FileEntry { prefix, rule });
         }
         Ok(entries)
     }
 
     fn compile_networks(&self) -> Result<Vec<NetworkEntry>, CompileError> {
-        let mut stated: BTreeMap<(u8, Network), Vec<PortRange>> = BTreeMap::new();
+        // Ordered by address, the wider first.
+        let mut stated: BTreeMap<Network, Vec<PortRange>> = BTreeMap::new();
         for (number, rule) in self.numbered() {
             let Subject::Address {
                 network,
@@ -228,7 +230,7 @@ impl RuleSet {
                 continue;
             };
             stated
-                .entry((network.prefix_bits(), network))
+                .entry(network)
                 .or_default()
                 .push(PortRange {
                     first,
@@ -238,17 +240,34 @@ impl RuleSet {
                 });
         }
         let mut entries: Vec<NetworkEntry> = Vec::with_capacity(stated.len());
-        for ((_, network), own) in stated {
-            let wider = entries
-                .iter()
-                .rev()
-                .find(|entry| entry.network.covers(&network));
-            let inherited = wider.iter().flat_map(|entry| &entry.rule.ranges);
+        let mut around = Vec::new();
+        for (network, own) in stated {
+            let wider = narrowest(&entries, &mut around, |entry| {
+                entry.network.covers(&network)
+            });
+            let inherited = wider.into_iter().flat_map(|entry| &entry.rule.ranges);
             let rule = merged(network, own.into_iter().chain(inherited.copied()))?;
+            around.push(entries.len());
             entries.push(NetworkEntry { network, rule });
         }
         Ok(entries)
     }
+}
+
+/// The narrowest entry that covers what comes next. `around` has the places of those that covered what
+/// came before it, the widest first.
+fn narrowest<'e, T>(
+    entries: &'e [T],
+    around: &mut Vec<usize>,
+    covers: impl Fn(&T) -> bool,
+) -> Option<&'e T> {
+    while let Some(entry) = around.last().and_then(|place| entries.get(*place)) {
+        if covers(entry) {
+            return Some(entry);
+        }
+        around.pop();
+    }
+    None
 }
 
 /// One rule of these ranges, the first of those that say the same; those without a rule are left out.

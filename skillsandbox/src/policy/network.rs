@@ -41,10 +41,7 @@ impl Network {
             });
         }
         let prefix_bits = prefix_bits + offset;
-        let mask = u128::MAX
-            .checked_shl(128 - u32::from(prefix_bits))
-            .unwrap_or(0);
-        let address = (u128::from(mapped) & mask).to_be_bytes();
+        let address = (u128::from(mapped) & mask(prefix_bits)).to_be_bytes();
         Ok(Self {
             address,
             prefix_bits,
@@ -85,10 +82,7 @@ impl Network {
     /// Whether `address` (IPv4 as mapped) lies in it.
     #[must_use]
     pub fn contains(&self, address: [u8; 16]) -> bool {
-        let mask = u128::MAX
-            .checked_shl(128 - u32::from(self.prefix_bits))
-            .unwrap_or(0);
-        u128::from_be_bytes(address) & mask == u128::from_be_bytes(self.address)
+        u128::from_be_bytes(address) & mask(self.prefix_bits) == u128::from_be_bytes(self.address)
     }
 
     /// Whether every address of `other` lies in it.
@@ -96,6 +90,36 @@ impl Network {
     pub fn covers(&self, other: &Self) -> bool {
         self.prefix_bits <= other.prefix_bits && self.contains(other.address)
     }
+
+    /// The narrowest network that covers both.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        let (one, two) = (
+            u128::from_be_bytes(self.address),
+            u128::from_be_bytes(other.address),
+        );
+        let prefix_bits = u8::try_from((one ^ two).leading_zeros()).unwrap_or(128);
+        let prefix_bits = prefix_bits.min(self.prefix_bits).min(other.prefix_bits);
+        self.widened(prefix_bits)
+    }
+
+    /// The network of the first `prefix_bits` of its own, counted in the 128 of the mapped address.
+    #[must_use]
+    pub fn widened(&self, prefix_bits: u8) -> Self {
+        let prefix_bits = prefix_bits.min(self.prefix_bits);
+        let mask = mask(prefix_bits);
+        Self {
+            address: (u128::from_be_bytes(self.address) & mask).to_be_bytes(),
+            prefix_bits,
+        }
+    }
+}
+
+/// The bits of a prefix.
+fn mask(prefix_bits: u8) -> u128 {
+    u128::MAX
+        .checked_shl(128 - u32::from(prefix_bits))
+        .unwrap_or(0)
 }
 
 impl fmt::Display for Network {

@@ -86,7 +86,7 @@ pub(super) fn close(
                     Family::V6 => v6,
                 };
                 let rules = tables.networks.iter();
-                let rules = rules.map(|entry| (entry.network, entry.rule)).collect();
+                let rules = rules.map(|entry| (entry.network, entry.rule));
                 let outcome = firewall.close(name_server, tables.listen, rules);
                 (firewall, outcome)
             })

@@ -2,7 +2,9 @@
 
 mod guest;
 mod host;
+mod lookups;
 mod page;
+mod rules;
 mod sample;
 mod scene;
 mod start;
@@ -35,6 +37,9 @@ pub(crate) struct Options {
     /// Measure start-up only, on this host
     #[arg(long, conflicts_with_all = ["host_only", "vm_only"])]
     start_only: bool,
+    /// Measure connects among many rules and lookups only, on this host
+    #[arg(long, conflicts_with_all = ["host_only", "vm_only", "start_only"])]
+    egress_only: bool,
     /// Measure in the virtual machines only
     #[arg(long, conflicts_with = "host_only")]
     vm_only: bool,
@@ -62,6 +67,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let programs = programs()?;
     if options.start_only {
         return start_up(&programs);
+    }
+    if options.egress_only {
+        return egress(&programs);
     }
     if !options.vm_only {
         on_the_host(&programs)?;
@@ -105,7 +113,19 @@ fn on_the_host(programs: &Programs) -> Result<()> {
     }
     write!(text, "\nLoad after: {}.", load()?)?;
     show("host", &text)?;
+    egress(programs)?;
     start_up(programs)
+}
+
+fn egress(programs: &Programs) -> Result<()> {
+    let scene = Scene::make(&programs.workload)?;
+    let mut text = format!("{} Load before: {}.\n", host()?, load()?);
+    for operation in [Operation::Udp, Operation::Tcp] {
+        write!(text, "\n{}", rules::accesses(&scene, programs, operation)?)?;
+    }
+    write!(text, "\n{}", lookups::lookups(&scene, programs)?)?;
+    write!(text, "\nLoad after: {}.", load()?)?;
+    show("egress", &text)
 }
 
 fn start_up(programs: &Programs) -> Result<()> {

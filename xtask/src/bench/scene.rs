@@ -96,19 +96,34 @@ impl Scene {
         let copy = scene.folder.join("skill/workload");
         fs::copy(workload, copy).with_context(|| format!("no {}", workload.display()))?;
         let skill = scene.skill();
-        fs::write(skill.join("skillsandbox.yaml"), scene.manifest("/skill"))?;
+        fs::write(skill.join("skillsandbox.yaml"), scene.manifest("/skill", 1))?;
         // Without mounts the skill's folder is where it is on the host.
-        let unmounted = scene.manifest(&skill.display().to_string());
+        let unmounted = scene.manifest(&skill.display().to_string(), 1);
         fs::write(skill.join("unmounted.yaml"), unmounted)?;
         Ok(scene)
     }
 
-    fn manifest(&self, skill: &str) -> String {
+    /// A manifest with so many rules on addresses. The last is the one that is used.
+    pub(super) fn among(&self, rules: usize) -> Result<PathBuf> {
+        let path = self.output(&format!("among-{rules}.yaml"));
+        if !path.exists() {
+            fs::write(&path, self.manifest("/skill", rules))?;
+        }
+        Ok(path)
+    }
+
+    fn manifest(&self, skill: &str, rules: usize) -> String {
         let folder = self.folder.display();
+        // Scattered over all addresses but the first half of them, where loopback is.
+        let others = (1_u32..).map(|number| number.wrapping_mul(0x9e37_79b1) | 1 << 31);
+        let others: String = others
+            .take(rules - 1)
+            .map(|bits| format!("{{ cidr: {}/32 }}, ", Ipv4Addr::from_bits(bits)))
+            .collect();
         format!(
             "skill: {{ name: bench, version: \"1\" }}\n\
              permissions:\n  \
-               network: {{ egress: [{{ cidr: {}/32, ports: [{}], protocol: any }}] }}\n  \
+               network: {{ egress: [{others}{{ cidr: {}/32, ports: [{}], protocol: any }}] }}\n  \
                filesystem: {{ read: [{folder}] }}\n  \
                exec: {{ allow: [{folder}/nothing, /usr/bin/true] }}\n\
              resources: {{ max_runtime_seconds: 600, cpu_shares: 1024 }}\n\

@@ -1,14 +1,16 @@
 //! iptables and ip6tables: what leaves a sandbox is looked at once more, by a part of the kernel that
 //! shares nothing with eBPF.
 //!
-//! A chain per sandbox, asked for the packets of the sockets of its cgroup alone (`xt_cgroup`), is
-//! changed in one step each time (`iptables-restore --noflush`). No rule of anybody else's is
-//! touched.
+//! A chain per sandbox, and more where it has many rules, is asked for the packets of the sockets of
+//! its cgroup alone (`xt_cgroup`), and changed in one step each time (`iptables-restore --noflush`).
+//! No rule of anybody else's is touched.
 
+mod chains;
 mod rules;
+mod tree;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -17,7 +19,7 @@ use std::{
 use skillsandbox_common::rule::NetworkRule;
 
 pub use self::rules::Family;
-use self::rules::{Chain, Content};
+use self::{chains::Chains, rules::Content, tree::Tree};
 use crate::policy::Network;
 
 /// Where the programs are: never looked for in a path that somebody else chose.
@@ -50,15 +52,16 @@ pub enum FirewallError {
     },
 }
 
-/// The chain of one sandbox in one family's table; [`remove`] takes it away.
+/// The chains of one sandbox in one family's table; [`remove`] takes them away.
 #[derive(Debug)]
 pub struct Firewall {
     family: Family,
-    chain: Chain,
+    chains: Chains,
     name_server: u16,
     listen: NetworkRule,
     rules: BTreeMap<Network, NetworkRule>,
-    /// Whether the chain may say less than the rules: a change failed.
+    tree: Tree,
+    /// Whether the chains may say something else than the rules: a change failed, or none was made.
     is_behind: bool,
 }
 
@@ -66,15 +69,16 @@ impl Firewall {
     /// Makes the chain of the sandbox of this id, whose cgroup is there. Until [`close`](Self::close)
     /// it refuses nothing but datagrams to the port `probed`, so that it can be seen to be asked.
     pub fn install(family: Family, id: &str, probed: u16) -> Result<Self, FirewallError> {
-        let chain = Chain::new(id);
-        restore(family, &chain.make(probed))?;
+        let chains = Chains::new(id);
+        restore(family, &chains.make(probed))?;
         Ok(Self {
             family,
-            chain,
+            chains,
             name_server: 0,
             listen: NetworkRule::default(),
             rules: BTreeMap::new(),
-            is_behind: false,
+            tree: Tree::default(),
+            is_behind: true,
         })
     }
 
@@ -84,12 +88,17 @@ impl Firewall {
         &mut self,
         name_server: u16,
         listen: NetworkRule,
-        rules: BTreeMap<Network, NetworkRule>,
+        rules: impl IntoIterator<Item = (Network, NetworkRule)>,
     ) -> Result<(), FirewallError> {
         self.name_server = name_server;
         self.listen = listen;
-        self.rules = rules;
-        restore(self.family, &self.chain.replace(&self.content()))
+        let of_family = |network: &Network| network.is_ipv4() == (self.family == Family::V4);
+        self.rules = rules
+            .into_iter()
+            .filter(|(network, _)| of_family(network))
+            .collect();
+        self.is_behind = true;
+        self.write(&BTreeSet::new())
     }
 
     /// The family.
@@ -100,50 +109,54 @@ impl Firewall {
 
     /// Has these rules decide on their networks from now on, or none of their own.
     pub fn set(&mut self, changes: &[(Network, Option<NetworkRule>)]) -> Result<(), FirewallError> {
-        let mut only_new = Vec::new();
-        let mut rewrite = std::mem::replace(&mut self.is_behind, true);
+        let mut changed = BTreeSet::new();
         for (network, rule) in changes {
-            let ours = network.is_ipv4() == (self.family == Family::V4);
+            if network.is_ipv4() != (self.family == Family::V4) {
+                continue;
+            }
             let before = match rule {
                 Some(rule) => self.rules.insert(*network, *rule),
                 None => self.rules.remove(network),
             };
-            match (rule, before) {
-                _ if !ours => {}
-                (Some(rule), None) => only_new.push((network, rule)),
-                (rule, before) => rewrite |= *rule != before,
+            if *rule != before {
+                changed.insert(*network);
             }
         }
-        if rewrite {
-            restore(self.family, &self.chain.replace(&self.content()))?;
-        } else {
-            for (network, rule) in only_new {
-                restore(self.family, &self.chain.add(self.family, network, rule))?;
-            }
+        if changed.is_empty() && !self.is_behind {
+            return Ok(());
         }
-        self.is_behind = false;
-        Ok(())
+        self.write(&changed)
     }
 
-    fn content(&self) -> Content<'_> {
-        Content {
+    /// Has the chains say what the rules do, of which these have changed.
+    fn write(&mut self, changed: &BTreeSet<Network>) -> Result<(), FirewallError> {
+        let tree = tree::plant(self.family.every(), self.rules.keys().copied().collect());
+        let content = Content {
             family: self.family,
             name_server: self.name_server,
             listen: &self.listen,
             rules: &self.rules,
-        }
+        };
+        let before = (!self.is_behind).then_some(&self.tree);
+        let text = self.chains.change(&content, before, &tree, changed);
+        self.is_behind = true;
+        restore(self.family, &text)?;
+        self.chains.forget_all_but(&tree);
+        self.tree = tree;
+        self.is_behind = false;
+        Ok(())
     }
 }
 
-/// Removes the chain of a sandbox, if it is there.
+/// Removes the chains of a sandbox, where they are.
 pub fn remove(family: Family, id: &str) -> Result<(), FirewallError> {
-    let chain = Chain::new(id);
+    let chains = Chains::new(id);
     let Ok(program) = find(family.program()) else {
         // Nothing of ours can be changed without it.
         return Ok(());
     };
     let listing = run(&program, &[&WAIT[..], &["-S"]].concat(), "")?;
-    match chain.remove(&listing) {
+    match chains.remove(&listing) {
         Some(text) => restore(family, &text),
         None => Ok(()),
     }

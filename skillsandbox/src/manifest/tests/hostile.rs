@@ -164,7 +164,7 @@ fn more_entries_than_allowed_are_refused_and_as_many_are_not() {
     assert_eq!(most.permissions.filesystem.read.len(), PATHS_MAX);
     assert_eq!(
         first_message(&manifest(EGRESS_MAX + 1, PATHS_MAX)),
-        "permissions.network.egress has 1001 entries, more than 1000"
+        "permissions.network.egress has 10001 entries, more than 10000"
     );
     assert_eq!(
         first_message(&manifest(EGRESS_MAX, PATHS_MAX + 1)),
