@@ -82,6 +82,15 @@ impl Manifest {
         self.add("/permissions/network/egress", [entry])
     }
 
+    /// Grants reaching hosts by name, each at a port of TCP.
+    #[must_use]
+    pub fn names(self, names: &[(&str, u16)]) -> Self {
+        let entries = names
+            .iter()
+            .map(|(name, port)| json!({"domain": name, "ports": [port]}));
+        self.add("/permissions/network/egress", entries)
+    }
+
     /// Passes a variable.
     #[must_use]
     pub fn pass(self, name: &str) -> Self {

@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{sandbox::Run, scene::Scene};
+use crate::{
+    manifest::Manifest,
+    sandbox::{Ran, Run},
+    scene::Scene,
+};
 
 /// Where the name server listens: not at port 53, so that nothing but its name leads to it.
 const PORT: u16 = 5300;
@@ -111,6 +115,25 @@ impl Network {
     #[must_use]
     pub fn run(&self, run: Run) -> Run {
         run.option(format!("--resolver=127.0.0.1:{PORT}"))
+    }
+
+    /// Runs Python in a sandbox. `reach(host, port)` connects, or has the error's name; `find(name)` has a
+    /// name's addresses.
+    #[must_use]
+    pub fn python(&self, scene: &Scene, manifest: &Manifest, script: &str) -> Ran {
+        let manifest = manifest.clone().exec("/usr/bin");
+        let prelude = "import socket, struct, sys, time\n\
+            def reach(host, port):\n\
+            \x20   s = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)\n\
+            \x20   s.settimeout(20)\n\
+            \x20   try: s.connect((host, port)); return s\n\
+            \x20   except OSError as e: return type(e).__name__\n\
+            def find(name):\n\
+            \x20   try: return sorted({a[4][0] for a in socket.getaddrinfo(name, 1, proto=6)})\n\
+            \x20   except OSError as e: return 'none'\n";
+        let script = format!("{prelude}{script}");
+        let run = Run::new(scene, &manifest, ["python3", "-c", &script]);
+        self.run(run).end().with_code(0)
     }
 
     fn read(&self) -> String {

@@ -179,6 +179,46 @@ fn a_chain_follows_the_addresses_of_names() {
 }
 
 #[test]
+fn of_many_addresses_each_is_let_through_by_iptables_and_none_beside_them() {
+    const ADDRESSES: usize = 2000;
+    let scene = Scene::new("many");
+    let network = Network::own(&scene, &[]);
+    network.address("198.18.0.0/15");
+    let address = |number: usize| {
+        // Scattered, and yet many that are next to each other.
+        let bits = (number / 4).wrapping_mul(0x9e37) % 0x8000 * 4 + number % 4;
+        std::net::Ipv4Addr::from_bits(0xc612_0000 | u32::try_from(bits).expect("17 bits"))
+    };
+    let declared = (0..ADDRESSES).step_by(2);
+    let egress = declared
+        .map(|number| json!({"cidr": format!("{}/32", address(number)), "ports": [53000], "protocol": "udp"}));
+    let manifest = Manifest::default()
+        .set("/permissions/network/egress", egress.collect())
+        .exec("/usr/bin");
+    let all: Vec<_> = (0..ADDRESSES)
+        .map(|number| address(number).to_string())
+        .collect();
+    let script = format!(
+        "import socket\n\
+         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         def sent(host):\n\
+         \x20   try: return s.sendto(b'x', (host, 53000))\n\
+         \x20   except PermissionError: return 0\n\
+         print([sent(host) for host in {all:?}] == [1, 0] * {})\n",
+        ADDRESSES / 2
+    );
+    let run = |option: &str| {
+        let run = Run::new(&scene, &manifest, ["python3", "-c", &script]).option(option);
+        let ran = run.end().with_code(0);
+        assert_eq!(ran.output(), "True\n", "{option}");
+        ran
+    };
+    assert!(layer(&run("--without-layer=ebpf"), "iptables"));
+    run("--without-layer=iptables");
+    assert_eq!(chains(), 0, "after");
+}
+
+#[test]
 fn a_host_without_iptables_is_told_of_and_runs_all_the_same() {
     let scene = Scene::new("without");
     // In a mount namespace in which the program is not there, or does nothing but fail.

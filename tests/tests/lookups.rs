@@ -1,7 +1,7 @@
 //! Egress by name: declared names are looked up and reached, whatever their addresses become, and
 //! nothing else is, nor does a question carry anything out.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
 use skillsandbox_tests::{
@@ -10,30 +10,6 @@ use skillsandbox_tests::{
     sandbox::{Ran, Run},
     scene::Scene,
 };
-
-/// A manifest that declares names, each at a port of TCP.
-fn declaring(names: &[(&str, u16)]) -> Manifest {
-    let entries = names
-        .iter()
-        .map(|(name, port)| json!({"domain": name, "ports": [port]}));
-    Manifest::default().set("/permissions/network/egress", entries.collect())
-}
-
-fn python(network: &Network, scene: &Scene, manifest: &Manifest, script: &str) -> Ran {
-    let manifest = manifest.clone().exec("/usr/bin");
-    let prelude = "import socket, struct, sys, time\n\
-        def reach(host, port):\n\
-        \x20   s = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)\n\
-        \x20   s.settimeout(20)\n\
-        \x20   try: s.connect((host, port)); return s\n\
-        \x20   except OSError as e: return type(e).__name__\n\
-        def find(name):\n\
-        \x20   try: return sorted({a[4][0] for a in socket.getaddrinfo(name, 1, proto=6)})\n\
-        \x20   except OSError as e: return 'none'\n";
-    let script = format!("{prelude}{script}");
-    let run = Run::new(scene, &manifest, ["python3", "-c", &script]);
-    network.run(run).end().with_code(0)
-}
 
 /// Each question on record: `verdict reason name TYPE`.
 fn questions(ran: &Ran) -> Vec<String> {
@@ -62,7 +38,9 @@ fn a_name_is_reached_at_whatever_address_it_has_come_to_have() {
     network.hosts(&[("192.0.2.1", "api.example.com")]);
     let turns = scene.file("turns");
     std::fs::write(&turns, "").expect("no turn yet");
-    let manifest = declaring(&[("api.example.com", 443)]).both(&turns);
+    let manifest = Manifest::default()
+        .names(&[("api.example.com", 443)])
+        .both(&turns);
     // The skill asks for the next address by writing down how many it has reached.
     let script = format!(
         "seen = []\n\
@@ -75,7 +53,7 @@ fn a_name_is_reached_at_whatever_address_it_has_come_to_have() {
          print(len(seen))\n"
     );
     let ran = thread::scope(|scope| {
-        let skill = scope.spawn(|| python(&network, &scene, &manifest, &script));
+        let skill = scope.spawn(|| network.python(&scene, &manifest, &script));
         for (number, address) in (0..).zip(&addresses) {
             network.hosts(&[(address, "api.example.com")]);
             while !skill.is_finished() && std::fs::metadata(&turns).expect("turns").len() <= number
@@ -111,7 +89,7 @@ fn an_address_that_is_a_names_no_more_takes_no_connection_and_keeps_those_it_has
         ("192.0.2.1", "api.example.com"),
         ("2001:db8::1", "six.example.com"),
     ]);
-    let manifest = declaring(&[("api.example.com", 443), ("six.example.com", 443)]);
+    let manifest = Manifest::default().names(&[("api.example.com", 443), ("six.example.com", 443)]);
     let script = "\
         print(reach('192.0.2.1', 443))\n\
         print(find('api.example.com'), find('six.example.com'))\n\
@@ -128,7 +106,7 @@ fn an_address_that_is_a_names_no_more_takes_no_connection_and_keeps_those_it_has
         print(unacked)\n\
         find('api.example.com')\n\
         print(isinstance(reach('192.0.2.1', 443), str))\n";
-    let ran = python(&network, &scene, &manifest, script);
+    let ran = network.python(&scene, &manifest, script);
     assert_eq!(
         ran.output(),
         "PermissionError\n\
@@ -166,11 +144,12 @@ fn a_wildcard_covers_every_depth_below_and_not_the_apex() {
         "example.com a.example.com c.b.a.example.com badexample.com mozilla.cloudflare-dns.com \
          other.cloudflare-dns.com",
     )]);
-    let manifest = declaring(&[("*.example.com", 443), ("*.cloudflare-dns.com", 443)]);
+    let manifest =
+        Manifest::default().names(&[("*.example.com", 443), ("*.cloudflare-dns.com", 443)]);
     let script = "for name in ('a.example.com', 'C.B.a.Example.com', 'example.com', \
         'badexample.com', 'mozilla.cloudflare-dns.com', 'other.cloudflare-dns.com'):\n\
         \x20   print(name, find(name))\n";
-    let ran = python(&network, &scene, &manifest, script);
+    let ran = network.python(&scene, &manifest, script);
     assert_eq!(
         ran.output(),
         "a.example.com ['192.0.2.1']\n\
@@ -197,11 +176,11 @@ fn an_alias_is_followed_and_what_it_leads_to_is_not_declared_by_it() {
     network.serve(443);
     network.address("192.0.2.7");
     network.hosts(&[("192.0.2.7", "cdn.example.net")]);
-    let manifest = declaring(&[("www.example.com", 443)]);
+    let manifest = Manifest::default().names(&[("www.example.com", 443)]);
     let script = "\
         print(find('cdn.example.net'), find('www.example.com'))\n\
         print(isinstance(reach('192.0.2.7', 443), str))\n";
-    let ran = python(&network, &scene, &manifest, script);
+    let ran = network.python(&scene, &manifest, script);
     assert_eq!(ran.output(), "none ['192.0.2.7']\nFalse\n");
     assert_eq!(network.asked(), ["www.example.com"]);
 }
@@ -233,7 +212,7 @@ fn no_question_carries_anything_out() {
     network.address("192.0.2.1");
     network.address("192.0.2.53");
     network.hosts(&[("192.0.2.1", "api.example.com")]);
-    let manifest = declaring(&[("api.example.com", 443), ("*.example.org", 443)]);
+    let manifest = Manifest::default().names(&[("api.example.com", 443), ("*.example.org", 443)]);
     let secret = "5ec7e7".repeat(10);
     let script = format!(
         "{BY_HAND}\
@@ -248,7 +227,7 @@ fn no_question_carries_anything_out() {
          print(ask('.'.join([secret] * 3) + '.example.org', 1))\n\
          print(sum(ask(f'n{{i}}.example.org', 1) == 5 for i in range(400)) > 50)\n"
     );
-    let ran = python(&network, &scene, &manifest, &script);
+    let ran = network.python(&scene, &manifest, &script);
     assert_eq!(
         ran.output(),
         "0\n5\n[5, 5, 5]\n5 5\n5\n5\nPermissionError PermissionError\n5\nTrue\n"
@@ -290,7 +269,7 @@ fn an_answer_comes_under_the_address_that_was_asked_whatever_its_family() {
     let scene = Scene::new("families");
     let network = Network::own(&scene, &[]);
     network.hosts(&[("192.0.2.1", "api.example.com")]);
-    let manifest = declaring(&[("api.example.com", 443)]);
+    let manifest = Manifest::default().names(&[("api.example.com", 443)]);
     let script = "\
         query = b'\\x12\\x34\\x01\\0\\0\\x01\\0\\0\\0\\0\\0\\0\\x03api\\x07example\\x03com\\0\\0\\x01\\0\\x01'\n\
         for server in ('192.0.2.53', '2001:db8::53', '::ffff:192.0.2.54'):\n\
@@ -303,7 +282,7 @@ fn an_answer_comes_under_the_address_that_was_asked_whatever_its_family() {
         \x20   bound.connect((server, 53)); bound.send(query)\n\
         \x20   print(bound.recvfrom(600)[1][:2], bound.getpeername()[:2])\n\
         \x20   stream.connect((server, 53)); print(stream.getpeername()[:2])\n";
-    let ran = python(&network, &scene, &manifest, script);
+    let ran = network.python(&scene, &manifest, script);
     let expected = ["192.0.2.53", "2001:db8::53", "::ffff:192.0.2.54"].map(|server| {
         let asked = format!("('{server}', 53)");
         format!("0 {asked}\n{asked} {asked}\n{asked}\n")
@@ -323,12 +302,12 @@ fn a_name_does_not_lead_into_the_host_or_its_networks_unless_an_address_rule_say
         ("fd00:ec2::254", "six.example.com"),
         ("10.0.0.1", "inner.example.com"),
     ]);
-    let denying = declaring(&[("*.example.com", 443)]);
+    let denying = Manifest::default().names(&[("*.example.com", 443)]);
     let script = "for name in ('loop', 'meta', 'six', 'inner'):\n\
         \x20   print(name, find(name + '.example.com'))\n\
         for address in ('127.0.0.1', '169.254.169.254', '10.0.0.1'):\n\
         \x20   print(reach(address, 443))\n";
-    let ran = python(&network, &scene, &denying, script);
+    let ran = network.python(&scene, &denying, script);
     assert_eq!(
         ran.output(),
         "loop none\nmeta none\nsix none\ninner none\n\
@@ -353,7 +332,7 @@ fn a_name_does_not_lead_into_the_host_or_its_networks_unless_an_address_rule_say
     ]);
     let granting = denying.set("/permissions/network/egress", granting);
     let script = "print(find('inner.example.com'), isinstance(reach('10.0.0.1', 443), str))\n";
-    let ran = python(&network, &scene, &granting, script);
+    let ran = network.python(&scene, &granting, script);
     assert_eq!(ran.output(), "['10.0.0.1'] False\n");
 }
 
@@ -374,7 +353,8 @@ fn programs_look_names_up_as_they_always_do() {
         .spawn()
         .expect("a server");
     let musl = musl_program(&scene);
-    let manifest = declaring(&[("api.example.com", 8000)])
+    let manifest = Manifest::default()
+        .names(&[("api.example.com", 8000)])
         .exec("/usr/bin")
         .exec(&musl);
     let script = "\
@@ -441,7 +421,7 @@ fn names_of_this_hosts_own_file_are_answered_from_it() {
     let script = format!(
         "python3 -c 'import socket; print(socket.gethostbyname(\"{name}\"))'; cat /etc/resolv.conf"
     );
-    let with = Run::shell(&scene, &declaring(&[(name, 443)]), &script);
+    let with = Run::shell(&scene, &Manifest::default().names(&[(name, 443)]), &script);
     let with = with.end().with_code(0).output();
     assert_eq!(with, "127.0.0.1\nnameserver 127.0.0.1\n");
     let localhost = Manifest::default().set(
@@ -453,81 +433,4 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 print(s.sendto(b\"x\", (\"localhost\", 9)))'";
     let ran = Run::shell(&scene, &localhost, script).end().with_code(0);
     assert_eq!(ran.output(), "1\n");
-}
-
-// On emulated processors it takes minutes, and programs do not wait that long for an answer: it is run on
-// the host, whose tier makes no difference to it.
-mod fallback_tier {
-    use super::*;
-
-    #[test]
-    fn ten_thousand_questions_at_once_are_all_answered_and_on_record() {
-        const NAMES: usize = 1000;
-        const EACH: usize = 10;
-        const MALFORMED: usize = 100_000;
-        let scene = Scene::new("load");
-        let network = Network::own(&scene, &[]);
-        let names: Vec<_> = (0..NAMES)
-            .map(|number| format!("n{number}.example.com"))
-            .collect();
-        let hosts: Vec<_> = names
-            .chunks(10)
-            .enumerate()
-            .map(|(number, names)| (format!("203.0.113.{}", number + 1), names.join(" ")))
-            .collect();
-        let hosts: Vec<_> = hosts
-            .iter()
-            .map(|(address, names)| (address.as_str(), names.as_str()))
-            .collect();
-        network.hosts(&hosts);
-        let declared: Vec<_> = names.iter().map(|name| (name.as_str(), 443)).collect();
-        let manifest = declaring(&declared);
-        // After what was malformed it has a queue to work off, which can take longer than a program waits.
-        let script = format!(
-            "import threading, random\n\
-         lost = []\n\
-         def asks(first):\n\
-         \x20   s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
-         \x20   s.settimeout(120); s.connect(('192.0.2.53', 53))\n\
-         \x20   wanted = {{}}\n\
-         \x20   for at in range({NAMES} * {EACH} // 16):\n\
-         \x20       name = f'n{{(first + at * 16) % {NAMES}}}'\n\
-         \x20       wanted[at] = name\n\
-         \x20       label = name.encode()\n\
-         \x20       s.send(struct.pack('>H', at) + b'\\x01\\0\\0\\x01\\0\\0\\0\\0\\0\\0' + bytes([len(label)]) + label + b'\\x07example\\x03com\\0\\0\\x01\\0\\x01')\n\
-         \x20   while wanted:\n\
-         \x20       answer = s.recv(600)\n\
-         \x20       number = int(wanted.pop(struct.unpack('>H', answer[:2])[0])[1:])\n\
-         \x20       assert answer[3] & 15 == 0 and answer[-4:] == bytes([203, 0, 113, number // 10 + 1]), answer\n\
-         threads = [threading.Thread(target=asks, args=(first,)) for first in range(16)]\n\
-         [t.start() for t in threads]; [t.join() for t in threads]\n\
-         print('answered')\n\
-         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
-         s.connect(('192.0.2.53', 53))\n\
-         source = random.Random(1)\n\
-         for at in range({MALFORMED}):\n\
-         \x20   s.send(source.randbytes(source.randrange(60)))\n\
-         \x20   try:\n\
-         \x20       while True: s.recv(600, socket.MSG_DONTWAIT)\n\
-         \x20   except BlockingIOError: pass\n\
-         for _ in range(30):\n\
-         \x20   found = find('n7.example.com')\n\
-         \x20   if found != 'none': break\n\
-         print(found)\n"
-        );
-        let ran = python(&network, &scene, &manifest, &script);
-        assert_eq!(ran.output(), "answered\n['203.0.113.1']\n");
-        let asked = ran.of_kind("dns").filter(|event| event["reason"] == "rule");
-        assert!(asked.count() >= NAMES * EACH);
-        // Each name once, and again only when its time had passed: a busy host takes long over this.
-        let mut held: BTreeMap<&str, i32> = BTreeMap::new();
-        for event in ran.of_kind("address") {
-            let name = event["name"].as_str().expect("a name");
-            let granted = event["change"] == "granted";
-            *held.entry(name).or_default() += if granted { 1 } else { -1 };
-        }
-        assert_eq!(held.len(), NAMES);
-        assert!(held.values().all(|held| [0, 1].contains(held)), "{held:?}");
-        assert_eq!(ran.trace()["accounting"]["balanced"], true);
-    }
 }

@@ -1,8 +1,9 @@
 //! Answers as rules: what a name turns out to have may be reached at the name's ports.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -39,11 +40,17 @@ pub enum GrantError {
     /// A firewall was not to be told.
     #[error(transparent)]
     Firewall(#[from] FirewallError),
+    /// Who tells the firewalls ended.
+    #[error("the firewalls were not told: {0}")]
+    NotTold(#[from] tokio::task::JoinError),
 }
 
-/// The addresses of the names of one sandbox, here and in the kernel.
+/// The addresses of the names of one sandbox, here, in the kernel and in the firewalls.
 #[derive(Debug)]
-pub struct Grants(Mutex<State>);
+pub struct Grants {
+    state: Mutex<State>,
+    firewalls: Arc<tokio::sync::Mutex<Firewalls>>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -51,22 +58,50 @@ struct State {
     table: Table,
     /// None where nothing decides on addresses: in a build for tests.
     kernel: Option<AddressRules>,
-    firewalls: Vec<Firewall>,
     /// What the firewalls were not told yet.
     untold: Vec<(Network, Option<NetworkRule>)>,
+    /// Changes so far.
+    changes: u64,
+    /// The addresses of those that the firewalls may not say yet, with the number of the last.
+    unsettled: BTreeMap<IpAddr, u64>,
+}
+
+/// Telling them takes milliseconds, in which others ask. So whoever has waited for its turn tells of all
+/// that has changed since, and the others find that done.
+#[derive(Debug)]
+struct Firewalls {
+    all: Vec<Firewall>,
+    /// Changes that they were told of.
+    told: u64,
+}
+
+impl Firewalls {
+    /// Tells all of them, and says how the first failed that did. Each makes up for that itself when it is
+    /// told of something next.
+    fn tell(&mut self, changes: &[(Network, Option<NetworkRule>)]) -> Result<(), FirewallError> {
+        let outcomes = self.all.iter_mut().map(|one| one.set(changes));
+        outcomes.fold(Ok(()), Result::and)
+    }
 }
 
 impl Grants {
     /// For the sandbox of these rules, which are in force in the kernel and in the firewalls.
     #[must_use]
     pub fn new(rules: RuleSet, kernel: Option<AddressRules>, firewalls: Vec<Firewall>) -> Self {
-        Self(Mutex::new(State {
-            rules,
-            table: Table::new(NAMED_ADDRESSES_MAX),
-            kernel,
-            firewalls,
-            untold: Vec::new(),
-        }))
+        Self {
+            state: Mutex::new(State {
+                rules,
+                table: Table::new(NAMED_ADDRESSES_MAX),
+                kernel,
+                untold: Vec::new(),
+                changes: 0,
+                unsettled: BTreeMap::new(),
+            }),
+            firewalls: Arc::new(tokio::sync::Mutex::new(Firewalls {
+                all: firewalls,
+                told: 0,
+            })),
+        }
     }
 
     /// Number of the first rule that covers this name.
@@ -96,8 +131,9 @@ impl Grants {
         is_public(address) || self.state().rules.covers_address(address)
     }
 
-    /// Lets the addresses of an answer be reached, each for so many seconds. Says what changed, also
-    /// where it fails on the way.
+    /// Lets the addresses of an answer be reached, each for so many seconds, as far as the kernel's
+    /// programs decide; [`settle`](Self::settle) has the firewalls agree. Says what changed, also where it
+    /// fails on the way.
     pub(super) fn grant(
         &self,
         name: &str,
@@ -115,16 +151,13 @@ impl Grants {
                     seconds: Some(Table::seconds(*ttl)),
                 }),
                 Ok(false) => {}
-                Err(error) => {
-                    let _first_error_counts = state.tell();
-                    return (changes, Err(error));
-                }
+                Err(error) => return (changes, Err(error)),
             }
         }
-        (changes, state.tell())
+        (changes, Ok(()))
     }
 
-    /// Takes back what is over.
+    /// Takes back what is over, as [`grant`](Self::grant) gives it.
     pub(super) fn expire(&self, now: Instant) -> (Vec<AddressChange>, Result<(), GrantError>) {
         let mut state = self.state();
         let mut changes = Vec::new();
@@ -140,13 +173,40 @@ impl Grants {
                 Err(error) => outcome = Err(error),
             }
         }
-        let told = state.tell();
-        (changes, outcome.and(told))
+        (changes, outcome)
+    }
+
+    /// Waits until the firewalls say what has changed of these addresses.
+    pub(super) async fn settle(&self, addresses: &[IpAddr]) -> Result<(), GrantError> {
+        let wanted = {
+            let state = self.state();
+            let numbers = addresses.iter().map(|address| state.unsettled.get(address));
+            numbers.max().flatten().copied()
+        };
+        let Some(wanted) = wanted else {
+            return Ok(());
+        };
+        let mut firewalls = Arc::clone(&self.firewalls).lock_owned().await;
+        if firewalls.told >= wanted {
+            return Ok(());
+        }
+        let (untold, last) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.untold), state.changes)
+        };
+        let told = tokio::task::spawn_blocking(move || {
+            firewalls.tell(&untold)?;
+            firewalls.told = last;
+            Ok(())
+        });
+        told.await?.inspect(|()| {
+            self.state().unsettled.retain(|_, number| *number > last);
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // What a thread that panicked left is whole: each change is one step.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -197,18 +257,8 @@ impl State {
             kernel.set(network, rule.as_ref())?;
         }
         self.untold.push((network, rule));
-        Ok(())
-    }
-
-    /// Tells the firewalls what has changed, all at once.
-    fn tell(&mut self) -> Result<(), GrantError> {
-        if self.untold.is_empty() {
-            return Ok(());
-        }
-        for firewall in &mut self.firewalls {
-            firewall.set(&self.untold)?;
-        }
-        self.untold.clear();
+        self.changes += 1;
+        self.unsettled.insert(address, self.changes);
         Ok(())
     }
 }

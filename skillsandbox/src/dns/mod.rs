@@ -3,6 +3,7 @@
 
 mod answer;
 mod bucket;
+mod desk;
 mod grants;
 mod public;
 pub mod question;

@@ -229,15 +229,12 @@ impl RuleSet {
             else {
                 continue;
             };
-            stated
-                .entry(network)
-                .or_default()
-                .push(PortRange {
-                    first,
-                    last,
-                    protocols,
-                    rule: number,
-                });
+            stated.entry(network).or_default().push(PortRange {
+                first,
+                last,
+                protocols,
+                rule: number,
+            });
         }
         let mut entries: Vec<NetworkEntry> = Vec::with_capacity(stated.len());
         let mut around = Vec::new();

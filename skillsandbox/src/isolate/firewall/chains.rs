@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    rules::Content,
+    rules::{Content, LAST},
     tree::{Node, Tree},
 };
 use crate::{isolate::cgroup::place_of, policy::Network};
@@ -92,7 +92,11 @@ impl Chains {
                         let _infallible = writeln!(lines, "-A {name} {rule}");
                     };
                     if *place == root {
-                        content.first().iter().for_each(|rule| line(rule));
+                        content
+                            .first()
+                            .iter()
+                            .map(String::as_str)
+                            .for_each(&mut line);
                     }
                     for network in &node.networks {
                         for accept in content.accepts_of(network) {
@@ -103,7 +107,7 @@ impl Chains {
                         line(&format!("-d {branch} -j {}", self.name_of(branch)));
                     }
                     if *place == root {
-                        content.last().iter().for_each(|rule| line(rule));
+                        LAST.into_iter().for_each(&mut line);
                     }
                 }
             }
@@ -164,9 +168,7 @@ impl Chains {
 
 /// Whether a chain says what it did, and at most something more.
 fn only_adds(before: &Node, after: &Node, changed: &BTreeSet<Network>) -> bool {
-    let kept = |network: &Network| {
-        after.networks.contains(network) && !changed.contains(network)
-    };
+    let kept = |network: &Network| after.networks.contains(network) && !changed.contains(network);
     before.branches == after.branches && before.networks.iter().all(kept)
 }
 

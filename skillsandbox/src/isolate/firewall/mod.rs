@@ -109,7 +109,7 @@ impl Firewall {
 
     /// Has these rules decide on their networks from now on, or none of their own.
     pub fn set(&mut self, changes: &[(Network, Option<NetworkRule>)]) -> Result<(), FirewallError> {
-        let mut changed = BTreeSet::new();
+        let mut other = BTreeSet::new();
         for (network, rule) in changes {
             if network.is_ipv4() != (self.family == Family::V4) {
                 continue;
@@ -119,13 +119,13 @@ impl Firewall {
                 None => self.rules.remove(network),
             };
             if *rule != before {
-                changed.insert(*network);
+                other.insert(*network);
             }
         }
-        if changed.is_empty() && !self.is_behind {
+        if other.is_empty() && !self.is_behind {
             return Ok(());
         }
-        self.write(&changed)
+        self.write(&other)
     }
 
     /// Has the chains say what the rules do, of which these have changed.

@@ -45,6 +45,9 @@ impl Family {
     }
 }
 
+/// The first chain's lines after those of the rules.
+pub(super) const LAST: [&str; 2] = ["-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT"];
+
 /// What the chains of a sandbox say in one family.
 pub(super) struct Content<'a> {
     pub(super) family: Family,
@@ -72,11 +75,6 @@ impl Content<'_> {
             lines.push(format!("-p tcp ! --syn --sport {first}:{last} -j ACCEPT"));
         }
         lines
-    }
-
-    /// And after them.
-    pub(super) fn last(&self) -> [&'static str; 2] {
-        ["-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT"]
     }
 
     /// The lines of one network.
@@ -143,7 +141,10 @@ mod tests {
             rule: 1,
         };
         let host = Network::host([192, 0, 2, 1].into());
-        let lines = accepts(&host, &rule).iter().map(Accept::to_string).collect::<Vec<_>>();
+        let lines = accepts(&host, &rule)
+            .iter()
+            .map(Accept::to_string)
+            .collect::<Vec<_>>();
         assert_eq!(
             lines,
             [

@@ -37,7 +37,10 @@ fn content<'a>(
 
 /// All that the chains say.
 fn whole(content: &Content<'_>) -> String {
-    let tree = tree::plant(content.family.every(), content.rules.keys().copied().collect());
+    let tree = tree::plant(
+        content.family.every(),
+        content.rules.keys().copied().collect(),
+    );
     chains().change(content, None, &tree, &BTreeSet::new())
 }
 
@@ -113,7 +116,7 @@ fn restore(table: &mut Table, text: &str) {
     for line in text.lines() {
         let words: Vec<&str> = line.splitn(3, ' ').collect();
         match words.as_slice() {
-            ["*filter"] | ["COMMIT"] => {}
+            ["*filter" | "COMMIT"] => {}
             [chain, "-", _] if chain.starts_with(':') => {
                 table.insert(chain[1..].to_owned(), Vec::new());
             }
@@ -157,10 +160,12 @@ fn read(table: &Table, chain: &str) -> Vec<String> {
 fn change() -> impl Strategy<Value = (Network, Option<NetworkRule>)> {
     let address = prop::array::uniform4(prop::sample::select(vec![1u8, 2, 16, 17, 129]));
     let bits = prop::sample::select(vec![8u8, 16, 24, 30, 32, 32, 32, 32, 32, 32]);
-    let rule = prop::option::weighted(0.8, (1u16..3).prop_map(|port| rule(port, port, Protocols::TCP)));
-    (address, bits, rule).prop_map(|(address, bits, rule)| {
-        (Network::new(address.into(), bits).unwrap(), rule)
-    })
+    let rule = prop::option::weighted(
+        0.8,
+        (1u16..3).prop_map(|port| rule(port, port, Protocols::TCP)),
+    );
+    (address, bits, rule)
+        .prop_map(|(address, bits, rule)| (Network::new(address.into(), bits).unwrap(), rule))
 }
 
 proptest! {
