@@ -52,7 +52,9 @@ fn asked(
     times.sort();
     let at = |share: usize| -> Result<u64> {
         let place = (times.len() * share / 100).min(times.len() - 1);
-        Ok(u64::try_from(times.get(place).context("no answer")?.as_nanos())?)
+        Ok(u64::try_from(
+            times.get(place).context("no answer")?.as_nanos(),
+        )?)
     };
     Ok(serde_json::json!({
         "count": times.len(),

@@ -35,8 +35,14 @@ enum Way {
 
 const WAYS: [(Way, &str); 4] = [
     (Way::Directly, "the name server itself, dnsmasq"),
-    (Way::Forwarder, "another dnsmasq before it, which keeps nothing"),
-    (Way::Ours, "in a sandbox: its own name server before it, every layer and every access on record"),
+    (
+        Way::Forwarder,
+        "another dnsmasq before it, which keeps nothing",
+    ),
+    (
+        Way::Ours,
+        "in a sandbox: its own name server before it, every layer and every access on record",
+    ),
     (Way::WithoutIptables, "the same where iptables is not"),
 ];
 
@@ -73,8 +79,14 @@ pub(super) fn lookups(scene: &Scene, programs: &Programs) -> Result<Table> {
             let sandboxed = |program: &Path, options: &[&str]| {
                 let mut words = vec![program.display().to_string(), "run".to_owned()];
                 words.extend(options.iter().map(|&option| option.to_owned()));
-                words.extend(["--resolver".to_owned(), format!("127.0.0.1:{}", server.port)]);
-                words.extend(["--events".to_owned(), scene.output("events").display().to_string()]);
+                words.extend([
+                    "--resolver".to_owned(),
+                    format!("127.0.0.1:{}", server.port),
+                ]);
+                words.extend([
+                    "--events".to_owned(),
+                    scene.output("events").display().to_string(),
+                ]);
                 words.extend(["--manifest".to_owned(), manifest.display().to_string()]);
                 words.push(scene.skill().display().to_string());
                 words.extend(asking(ANY));
@@ -105,9 +117,10 @@ fn asking(server: &str) -> [String; 4] {
 
 /// A manifest that declares every name by itself.
 fn names() -> String {
-    let entries: String = (0..NAMES)
-        .map(|number| format!("{{ domain: n{number}.example.com }}, "))
+    let entries: Vec<_> = (0..NAMES)
+        .map(|number| format!("{{ domain: n{number}.example.com }}"))
         .collect();
+    let entries = entries.join(", ");
     format!(
         "skill: {{ name: lookups, version: \"1\" }}\n\
          permissions:\n  network: {{ egress: [{entries}] }}\n\
@@ -204,13 +217,14 @@ impl Server {
     fn answering(scene: &Scene) -> Result<Self> {
         let hosts = scene.output("hosts");
         // Addresses that a name may have, scattered. Nothing is sent to any.
-        let lines: String = (0..NAMES)
-            .map(|number| {
-                let [_, two, three, four] = (number as u32).wrapping_mul(0x9e37_79b1).to_be_bytes();
+        let lines: Vec<_> = (0..NAMES)
+            .zip(0_u32..)
+            .map(|(number, bits)| {
+                let [_, two, three, four] = bits.wrapping_mul(0x9e37_79b1).to_be_bytes();
                 format!("45.{two}.{three}.{four} n{number}.example.com\n")
             })
             .collect();
-        fs::write(&hosts, lines)?;
+        fs::write(&hosts, lines.concat())?;
         Self::start(&[
             "--local=/#/".to_owned(),
             format!("--addn-hosts={}", hosts.display()),
@@ -229,8 +243,17 @@ impl Server {
     fn start(options: &[String]) -> Result<Self> {
         let port = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
         let child = Command::new("dnsmasq")
-            .args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root"])
-            .args(["--no-resolv", "--no-hosts", "--pid-file", "--bind-interfaces"])
+            .args([
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--user=root",
+            ])
+            .args([
+                "--no-resolv",
+                "--no-hosts",
+                "--pid-file",
+                "--bind-interfaces",
+            ])
             .args(["--listen-address=127.0.0.1", "--log-facility=/dev/null"])
             .arg(format!("--port={port}"))
             .args(options)

@@ -28,21 +28,25 @@ use crate::{build, paths, process};
 const OPENS: u64 = 200_000;
 const CONNECTS: u64 = 100_000;
 
-/// Where to measure.
+/// What can be measured alone.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Opens and connects on this host
+    Accesses,
+    /// Connects among many rules, and lookups, on this host
+    Egress,
+    /// Starts on this host
+    Start,
+    /// Accesses in virtual machines, by instruction count
+    Machines,
+}
+
+/// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Start no virtual machines
-    #[arg(long)]
-    host_only: bool,
-    /// Measure start-up only, on this host
-    #[arg(long, conflicts_with_all = ["host_only", "vm_only"])]
-    start_only: bool,
-    /// Measure connects among many rules and lookups only, on this host
-    #[arg(long, conflicts_with_all = ["host_only", "vm_only", "start_only"])]
-    egress_only: bool,
-    /// Measure in the virtual machines only
-    #[arg(long, conflicts_with = "host_only")]
-    vm_only: bool,
+    /// Measure only this; several, with commas between them
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
     /// We are in the virtual machine, and this is the program
     #[arg(long, hide = true, requires_all = ["layered", "workload"])]
     inside: Option<PathBuf>,
@@ -65,16 +69,17 @@ pub(crate) fn run(options: Options) -> Result<()> {
     }
     packages::ensure(&[Need::Bench])?;
     let programs = programs()?;
-    if options.start_only {
-        return start_up(&programs);
-    }
-    if options.egress_only {
-        return egress(&programs);
-    }
-    if !options.vm_only {
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    if wanted(Part::Accesses) {
         on_the_host(&programs)?;
     }
-    if !options.host_only {
+    if wanted(Part::Egress) {
+        egress(&programs)?;
+    }
+    if wanted(Part::Start) {
+        start_up(&programs)?;
+    }
+    if wanted(Part::Machines) {
         for (section, series, append) in [
             ("6.12", Series::V6_12, ""),
             ("7", Series::V7, ""),
@@ -112,9 +117,7 @@ fn on_the_host(programs: &Programs) -> Result<()> {
         write!(text, "\n{table}")?;
     }
     write!(text, "\nLoad after: {}.", load()?)?;
-    show("host", &text)?;
-    egress(programs)?;
-    start_up(programs)
+    show("host", &text)
 }
 
 fn egress(programs: &Programs) -> Result<()> {

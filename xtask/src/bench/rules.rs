@@ -89,7 +89,11 @@ pub(super) fn accesses(scene: &Scene, programs: &Programs, operation: Operation)
         found.next().map_or(&[][..], |(_, times)| times.as_slice())
     };
     let ratio = |times: &[f64], base: &[f64]| {
-        let ratios: Vec<f64> = times.iter().zip(base).map(|(one, base)| one / base).collect();
+        let ratios: Vec<f64> = times
+            .iter()
+            .zip(base)
+            .map(|(one, base)| one / base)
+            .collect();
         format!("{:.2}", median(&ratios))
     };
     let mut table = Table::new(&[

@@ -116,10 +116,11 @@ impl Scene {
         let folder = self.folder.display();
         // Scattered over all addresses but the first half of them, where loopback is.
         let others = (1_u32..).map(|number| number.wrapping_mul(0x9e37_79b1) | 1 << 31);
-        let others: String = others
+        let others: Vec<_> = others
             .take(rules - 1)
             .map(|bits| format!("{{ cidr: {}/32 }}, ", Ipv4Addr::from_bits(bits)))
             .collect();
+        let others = others.concat();
         format!(
             "skill: {{ name: bench, version: \"1\" }}\n\
              permissions:\n  \
