@@ -30,6 +30,12 @@ impl Clock {
         Self { boot_to_unix_ns }
     }
 
+    /// Time of day at boot, in nanoseconds since 1970.
+    #[must_use]
+    pub fn offset(&self) -> i128 {
+        self.boot_to_unix_ns
+    }
+
     /// Nanoseconds since boot, now (`CLOCK_BOOTTIME`, as the kernel side reads).
     #[must_use]
     pub fn boot_ns() -> u64 {

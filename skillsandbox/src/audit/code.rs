@@ -42,6 +42,15 @@ impl Named for PathSource {
 }
 
 impl Code<Verdict> {
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Known(verdict) => verdict as u8,
+            Self::Unknown(number) => u8::try_from(number).unwrap_or(u8::MAX),
+        }
+    }
+
     /// The verdict of this number.
     #[must_use]
     pub fn verdict(code: u8) -> Self {
@@ -50,6 +59,15 @@ impl Code<Verdict> {
 }
 
 impl Code<Reason> {
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Known(reason) => reason as u8,
+            Self::Unknown(number) => u8::try_from(number).unwrap_or(u8::MAX),
+        }
+    }
+
     /// The reason of this number.
     #[must_use]
     pub fn reason(code: u8) -> Self {

@@ -7,7 +7,7 @@
 use std::io;
 
 use bytes::BytesMut;
-use skillsandbox_common::{event::PathSource, header::Verdict, slot::SlotCounters};
+use skillsandbox_common::{event::PathSource, slot::SlotCounters};
 use thiserror::Error;
 
 use super::{
@@ -86,21 +86,19 @@ impl<'a> Collector<'a> {
         let mut events = Vec::with_capacity(batch.ends.len());
         for bytes in batch.events() {
             match decode(bytes) {
-                Ok(event) => events.push(event),
+                Ok(event) => events.push((bytes, event)),
                 Err(_) => self.undecodable += 1,
             }
         }
-        events.sort_by_key(|event| event.prefix.actor.sequence);
-        for event in &events {
+        events.sort_by_key(|(_, event)| event.prefix.actor.sequence);
+        for (bytes, event) in &events {
             self.sequences.insert(event.prefix.actor.sequence);
             let record = self
                 .knowledge
                 .describe(event, &self.processes, &self.sequences);
             self.tally.add(&record);
-            self.sinks.record(&record);
-            let allowed = record
-                .decision()
-                .is_none_or(|decided| decided.verdict == Code::Known(Verdict::Allow));
+            self.sinks.each(|sink| sink.event(bytes, &record));
+            let allowed = record.is_allowed();
             learn(event, allowed, &mut self.processes, &self.sequences);
         }
         drop(events);
@@ -177,7 +175,7 @@ impl<'a> Collector<'a> {
 }
 
 /// What an event says of a process, after its own record was made.
-fn learn(
+pub(super) fn learn(
     event: &decode::Event<'_>,
     allowed: bool,
     processes: &mut Processes,

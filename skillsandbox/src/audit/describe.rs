@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
 use skillsandbox_common::{
     event::{NetworkBody, PathSource},
     header::{Actor as ActorBytes, EventPrefix, Kind, Reason, Verdict},
@@ -23,12 +24,23 @@ use super::{
 use crate::policy::{Advice, DeniedAddress, DeniedFile, advise_bind, advise_other, advise_unix};
 
 /// A rule of the policy as a person reads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleText {
     /// How it reads.
     pub text: String,
     /// Its line in the manifest; `None` for a built-in rule.
     pub line: Option<u32>,
+}
+
+impl RuleText {
+    /// Of a rule of the policy.
+    #[must_use]
+    pub fn of(rule: &crate::policy::Rule) -> Self {
+        Self {
+            text: rule.text.clone(),
+            line: rule.line.and_then(|line| u32::try_from(line).ok()),
+        }
+    }
 }
 
 /// Knows which declared host name has an address. Asked for every connection and datagram.
@@ -188,7 +200,8 @@ impl<'a> Knowledge<'a> {
         self.judge.unwrap_or(&ByResult)
     }
 
-    fn rule(&self, number: u32) -> Option<Rule<'a>> {
+    /// The rule of this number; 0 is none.
+    pub(super) fn rule(&self, number: u32) -> Option<Rule<'a>> {
         let index = usize::try_from(number.checked_sub(1)?).ok()?;
         let rule = self.rules.get(index);
         Some(Rule {

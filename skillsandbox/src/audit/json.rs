@@ -9,7 +9,7 @@ use serde_json::ser::{Formatter, Serializer};
 use super::text::misleads;
 
 /// Writes a value on one line.
-pub(super) fn write(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn write(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Shown))?;
     Ok(())
 }

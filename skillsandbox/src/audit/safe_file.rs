@@ -230,7 +230,7 @@ const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// `openat2` is of Linux 5.6; some container filters answer EPERM or ENOSYS to it.
-fn open_folder(path: &Path) -> Result<OwnedFd, Errno> {
+pub(super) fn open_folder(path: &Path) -> Result<OwnedFd, Errno> {
     match fs::openat2(CWD, path, FOLDER, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
         Err(Errno::NOSYS | Errno::PERM) => open_step_by_step(path),
         opened => opened,

@@ -1,33 +1,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
-
-/// A folder of its own for one test, removed afterwards.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().canonicalize().unwrap();
-        let folder = folder.join(format!("skillsandbox-{name}-{}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn names(&self) -> Vec<OsString> {
-        let entries = std::fs::read_dir(&self.0).unwrap();
-        entries.map(|entry| entry.unwrap().file_name()).collect()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use crate::audit::testing::Scratch;
 
 fn write(path: &Path, content: &str) -> Result<(), SafeFileError> {
     Place::open(path)?.write(None, |out| out.write_all(content.as_bytes()))
@@ -138,7 +112,7 @@ fn a_temporary_file_that_is_exchanged_is_noticed_and_what_took_its_place_removed
         .write(None, |_| {
             let temporary = scratch.names().pop().unwrap();
             std::fs::write(scratch.path("forged"), "all is well")?;
-            std::fs::rename(scratch.path("forged"), scratch.0.join(temporary))
+            std::fs::rename(scratch.path("forged"), scratch.folder().join(temporary))
         })
         .unwrap_err();
     assert!(matches!(error, SafeFileError::Exchanged { .. }), "{error}");

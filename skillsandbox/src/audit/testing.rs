@@ -1,6 +1,10 @@
 //! Events for tests, as the kernel side would write them.
 
-use std::net::IpAddr;
+use std::{
+    ffi::OsString,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use skillsandbox_common::{
     event::{NetworkBody, PathBody, PathSource, ProcessBody, UnixBody},
@@ -131,4 +135,35 @@ fn process(mut prefix: EventPrefix, kind: Kind, body: ProcessBody) -> Vec<u8> {
     prefix.header.reason = Reason::Observed as u8;
     prefix.actor.rule = 0;
     encode(prefix, body.as_bytes())
+}
+
+/// A folder of its own for one test, removed afterwards.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().canonicalize().unwrap();
+        let folder = folder.join(format!("skillsandbox-{name}-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn names(&self) -> Vec<OsString> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

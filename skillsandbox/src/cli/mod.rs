@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod audit;
 mod doctor;
 pub mod exit;
 mod explain;
@@ -34,15 +35,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a skill, or a command, in a sandbox of its own.
-    Run(run::RunArguments),
-    /// Check manifests.
+    Run(Box<run::RunArguments>),
     Validate(validate::ValidateArgs),
-    /// Show what a manifest allows, defaults included.
     Inspect(inspect::InspectArgs),
-    /// Say whether a manifest allows an access, or what to add so that it does.
     Explain(explain::ExplainArguments),
-    /// Find out what this host offers, by trying it.
+    Audit(audit::AuditArguments),
     Doctor(doctor::DoctorArguments),
 }
 
@@ -70,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Validate(arguments) => validate::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
+        Command::Audit(arguments) => audit::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
     };
     outcome.unwrap_or_else(|error| {

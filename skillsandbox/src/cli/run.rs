@@ -51,6 +51,10 @@ pub(super) struct RunArguments {
     /// Write every access as JSON Lines to FILE, made anew, or `-` for standard output.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
+    /// Keep every access in the audit store of this folder, made if it is not there; `skillsandbox audit`
+    /// asks it.
+    #[arg(long, value_name = "DIR")]
+    audit_dir: Option<PathBuf>,
     /// Write the trace of the whole run to FILE at its end.
     #[arg(long, value_name = "FILE")]
     trace_output: Option<PathBuf>,
@@ -163,6 +167,7 @@ fn options(arguments: &RunArguments) -> Options {
                 Events::File(file)
             }
         }),
+        audit_dir: arguments.audit_dir.clone(),
         trace_output: arguments.trace_output.clone(),
         require_kernel: arguments.require == Some(RequiredTier::Kernel),
         user: arguments.user.clone(),

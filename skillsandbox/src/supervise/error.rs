@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    audit::safe_file::SafeFileError,
+    audit::{safe_file::SafeFileError, store::StoreError},
     dns::UpstreamError,
     isolate::IsolateError,
     kernel::KernelError,
@@ -82,6 +82,9 @@ pub enum RunError {
     /// An output file cannot be written safely.
     #[error(transparent)]
     Output(#[from] SafeFileError),
+    /// The record cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Our own state cannot be kept.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     State {

@@ -7,9 +7,11 @@ use super::{
     run::{Events, Options},
 };
 use crate::audit::{
+    clock::Time,
     json_lines::JsonLines,
     safe_file::{Owner, Place as FilePlace},
     sink::Sink,
+    store::{About, Log, Writer},
     trace::{Trace, TraceInfo},
     watch::{Colour, Watch},
 };
@@ -17,6 +19,8 @@ use crate::audit::{
 /// Output files, opened before the skill could plant a link.
 pub(super) struct Files {
     events: Option<File>,
+    store: Option<Writer>,
+    log: Option<Log>,
     trace: Option<FilePlace>,
     owner: Option<Owner>,
 }
@@ -50,11 +54,23 @@ impl Files {
             .as_deref()
             .map(FilePlace::open)
             .transpose()?;
+        let store = options.audit_dir.as_deref().map(Writer::open).transpose()?;
         Ok(Self {
             events,
+            store,
+            log: None,
             trace,
             owner,
         })
+    }
+
+    /// Begins the log of the run in the audit store. Nothing of the skill has run yet.
+    pub(super) fn begin(&mut self, about: &About, started: Time) -> Result<(), RunError> {
+        if let Some(store) = self.store.take() {
+            let log = Log::begin(store, about, started);
+            self.log = Some(log.map_err(RunError::process("begin the log of the run"))?);
+        }
+        Ok(())
     }
 
     /// The sinks of the record.
@@ -67,6 +83,9 @@ impl Files {
             let stderr = io::stderr();
             let colour = Colour::of(&stderr);
             sinks.push(("watch", Box::new(Watch::new(stderr, colour))));
+        }
+        if let Some(log) = self.log {
+            sinks.push(("audit store", Box::new(log)));
         }
         if let Some(place) = self.trace {
             sinks.push(("trace", Box::new(Trace::new(info, place, self.owner))));

@@ -22,13 +22,13 @@ use super::{
     plan::{self, Plan, Request},
     recorder::{About, Recorder},
     run::{Options, Outcome},
+    said::{ending_of, layer},
     sandbox::{Sandbox, Tier},
 };
 use crate::{
     audit::{
         clock::Clock,
-        record::{self, Deadline, Ending, Layer, Note, Start},
-        trace::TraceInfo,
+        record::{Deadline, Ending, Layer, Note},
     },
     dns::{Grants, NameServer, Sockets, Upstream},
     isolate::{
@@ -38,7 +38,7 @@ use crate::{
         launch::{Launch, Private},
         limits::Limits,
         privileges::Identity,
-        report::{Ended, LayerReport, Status},
+        report::Ended,
         spawn::{Running, Streams, spawn},
     },
     kernel::{AddressRules, Attached, Rings},
@@ -103,10 +103,12 @@ impl Life<'_> {
         names: Names,
         rings: Rings,
         skill_dir: &impl AsFd,
-        files: Files,
+        mut files: Files,
         interruptions: &mut Interruptions,
     ) -> Result<Outcome, RunError> {
         let clock = Clock::capture();
+        let started = clock.time(Clock::boot_ns());
+        files.begin(&self.about(clock, started), started)?;
         let launch = self.launch();
         // Never our own descriptor: a socket would keep its own cgroup's rules, a folder would
         // lead out of the sandbox, a terminal can be written to.
@@ -350,56 +352,6 @@ impl Life<'_> {
 
     fn workdir(&self) -> std::ffi::OsString {
         self.request.manifest.entrypoint.workdir.as_path().into()
-    }
-
-    fn start(&self, layers: Vec<Layer>) -> Start {
-        Start {
-            skill_name: self.request.manifest.skill.name.clone(),
-            skill_version: self.request.manifest.skill.version.clone(),
-            program: self.plan.program.path.to_string_lossy().into_owned(),
-            tier: self.sandbox.tier.as_str().to_owned(),
-            layers,
-        }
-    }
-
-    fn environment(&self) -> record::Environment {
-        let environment = &self.plan.environment;
-        record::Environment {
-            passed: environment.passed.clone(),
-            set: self.plan.set.clone(),
-            withheld: environment.withheld.clone(),
-        }
-    }
-
-    fn trace_info(&self, layers: &[Layer], clock: Clock) -> TraceInfo {
-        TraceInfo {
-            trace_id: self.sandbox.id().to_owned(),
-            sandbox: self.sandbox.id().to_owned(),
-            skill_name: self.request.manifest.skill.name.clone(),
-            skill_version: self.request.manifest.skill.version.clone(),
-            started: clock.time(Clock::boot_ns()),
-            tier: self.sandbox.tier.as_str().to_owned(),
-            layers: layers.to_vec(),
-            environment: self.environment(),
-        }
-    }
-}
-
-fn ending_of(ended: Ended) -> Ending {
-    match ended {
-        Ended::Code(code) => Ending::from_wait_status((code & 0xff) << 8),
-        Ended::Signal(number) => Ending::from_wait_status(number & 0x7f),
-    }
-}
-
-fn layer(report: &LayerReport) -> Layer {
-    Layer {
-        name: format!("{:?}", report.layer).to_lowercase(),
-        achieved: report.status == Status::Enforced,
-        detail: Some(match report.status {
-            Status::Partial => format!("in part: {}", report.detail),
-            _ => report.detail.clone(),
-        }),
     }
 }
 

@@ -14,6 +14,7 @@ mod profile;
 mod recorder;
 mod registry;
 mod run;
+mod said;
 mod sandbox;
 
 pub use advice::advise_file;

@@ -111,15 +111,7 @@ fn record(
 ) -> Result<Summary, KernelError> {
     #[cfg(feature = "bpf-log")]
     let mut program_log = about.log.take();
-    let rules: Vec<RuleText> = about
-        .rules
-        .rules()
-        .iter()
-        .map(|rule| RuleText {
-            text: rule.text.clone(),
-            line: rule.line.and_then(|line| u32::try_from(line).ok()),
-        })
-        .collect();
+    let rules: Vec<_> = about.rules.rules().iter().map(RuleText::of).collect();
     let judge = ByRules(about.rules.clone());
     let mut collector = Collector::new(Knowledge {
         sandbox: about.sandbox.clone(),

@@ -42,6 +42,8 @@ pub struct Options {
     pub watch: bool,
     /// Write events as JSON Lines.
     pub events: Option<Events>,
+    /// Keep the record of the run in the audit store of this folder.
+    pub audit_dir: Option<PathBuf>,
     /// Write the trace of the run here at its end.
     pub trace_output: Option<PathBuf>,
     /// Refuse to start on less than the kernel tier.

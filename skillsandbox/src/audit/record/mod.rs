@@ -45,10 +45,10 @@ pub struct Record<'a> {
     pub what: What<'a>,
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
     /// The decision, where there was one to make.
     #[must_use]
-    pub fn decision(&self) -> Option<&Decided<'_>> {
+    pub fn decision(&self) -> Option<&Decided<'a>> {
         let What::Event(event) = &self.what else {
             return None;
         };
@@ -62,6 +62,40 @@ impl Record<'_> {
             Event::Fork(_) | Event::Exit(_) => None,
             file => file.file().map(|(_, file)| &file.decided),
         }
+    }
+
+    /// The same, to be said otherwise.
+    pub(super) fn decision_mut(&mut self) -> Option<&mut Decided<'a>> {
+        let What::Event(event) = &mut self.what else {
+            return None;
+        };
+        match event {
+            Event::Connect(network) | Event::Sendmsg(network) | Event::Bind(network) => {
+                Some(&mut network.decided)
+            }
+            Event::Socket(socket) => Some(&mut socket.decided),
+            Event::Unix(unix) => Some(&mut unix.decided),
+            Event::Ptrace(ptrace) => Some(&mut ptrace.decided),
+            Event::Fork(_) | Event::Exit(_) => None,
+            Event::Open(file)
+            | Event::Exec(file)
+            | Event::Map(file)
+            | Event::Unlink(file)
+            | Event::Rename(file)
+            | Event::RenameTo(file)
+            | Event::Link(file)
+            | Event::LinkTo(file)
+            | Event::Truncate(file)
+            | Event::Create(file)
+            | Event::Attributes(file) => Some(&mut file.decided),
+        }
+    }
+
+    /// Whether nothing was denied.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.decision()
+            .is_none_or(|decided| decided.verdict == Code::Known(Verdict::Allow))
     }
 
     /// Whether an access was denied.

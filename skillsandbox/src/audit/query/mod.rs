@@ -1,0 +1,11 @@
+//! Questions to a store: which records, and how they are shown. Records are read as `docs/events.md` has
+//! them, whatever they were made of.
+
+mod field;
+mod filter;
+mod show;
+
+pub(crate) use field::{number, text};
+pub use filter::{Filter, Moment, Process, RuleIs};
+pub(crate) use filter::{glob, path_glob};
+pub use show::{Format, Output};

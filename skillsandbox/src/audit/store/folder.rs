@@ -1,0 +1,236 @@
+//! The folder, and the files in it.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::DirBuilderExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, Dir, FlockOperation, Gid, Mode, OFlags, flock, fstat, mkdirat, openat},
+    io::Errno,
+};
+
+use super::{
+    StoreError,
+    key::{Key, PublicKey},
+    ledger::{self, What},
+};
+use crate::audit::safe_file::open_folder;
+
+const RUNS: &str = "runs";
+const LEDGER: &str = "ledger";
+const SUFFIX: &str = ".log";
+/// Who reads without being root, where the host has the group.
+const GROUP: &str = "skillsandbox";
+const FOLDER_MODE: u32 = 0o750;
+const FILE_MODE: u32 = 0o640;
+/// Longest ledger that is read at once.
+const LEDGER_MAX: u64 = 1 << 30;
+
+/// An audit store.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    folder: OwnedFd,
+    runs: OwnedFd,
+}
+
+/// An audit store that runs are added to.
+#[derive(Debug)]
+pub struct Writer {
+    store: Store,
+    key: Key,
+    group: Option<Gid>,
+}
+
+impl Store {
+    /// Opens the store in this folder, to read it.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let missing = || StoreError::Missing {
+            path: path.to_owned(),
+        };
+        let folder = match open_folder(path) {
+            Err(Errno::NOENT) => return Err(missing()),
+            opened => opened.map_err(system(path, "open the folder"))?,
+        };
+        Self::of(path, folder)?.ok_or_else(missing)
+    }
+
+    /// The store in this open folder, if there is one.
+    fn of(path: &Path, folder: OwnedFd) -> Result<Option<Self>, StoreError> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let runs = match openat(&folder, RUNS, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened.map_err(system(path, "open the folder of runs"))?,
+        };
+        Ok(Some(Self {
+            path: path.to_owned(),
+            folder,
+            runs,
+        }))
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names of the runs that have a log, in the order in which they began, and of what else is there.
+    pub fn runs(&self) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let failed = system(&self.path, "list the runs");
+        let (mut runs, mut others) = (Vec::new(), Vec::new());
+        for entry in Dir::read_from(&self.runs).map_err(failed)? {
+            let entry = entry.map_err(system(&self.path, "list the runs"))?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            match name.to_str().map(|name| (name, name.strip_suffix(SUFFIX))) {
+                Some(("." | "..", _)) => {}
+                Some((_, Some(run))) => runs.push(run.to_owned()),
+                _ => others.push(name.to_string_lossy().into_owned()),
+            }
+        }
+        runs.sort();
+        Ok((runs, others))
+    }
+
+    /// The log of a run, to read.
+    pub fn log(&self, run: &str) -> Result<File, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let name = format!("{run}{SUFFIX}");
+        let log = openat(&self.runs, &name, flags, Mode::empty());
+        let log = log.map_err(system(&self.path.join(RUNS).join(name), "open the log"))?;
+        Ok(log.into())
+    }
+
+    /// Whether somebody still writes this log.
+    pub(super) fn is_written(log: &File) -> bool {
+        flock(log, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    }
+
+    pub(super) fn key(&self) -> Result<PublicKey, StoreError> {
+        PublicKey::of(self.folder.as_fd()).map_err(self.failed("read the public key"))
+    }
+
+    pub(super) fn ledger(&self) -> Result<Vec<u8>, StoreError> {
+        let failed = |error: Errno| self.failed("read the ledger")(error.into());
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let ledger =
+            File::from(openat(&self.folder, LEDGER, flags, Mode::empty()).map_err(failed)?);
+        // No line is being written meanwhile.
+        flock(&ledger, FlockOperation::LockShared).map_err(failed)?;
+        let mut bytes = Vec::new();
+        let read = ledger.take(LEDGER_MAX).read_to_end(&mut bytes);
+        read.map_err(self.failed("read the ledger"))?;
+        Ok(bytes)
+    }
+
+    fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> StoreError {
+        let path = self.path.clone();
+        move |source| StoreError::System {
+            path: path.clone(),
+            what,
+            source,
+        }
+    }
+}
+
+impl Writer {
+    /// Opens the store in this folder, and makes what is missing of it.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(path);
+        made.map_err(|source| StoreError::System {
+            path: path.to_owned(),
+            what: "make the folder",
+            source,
+        })?;
+        let folder = open_folder(path).map_err(system(path, "open the folder"))?;
+        let status = fstat(&folder).map_err(system(path, "look at the folder"))?;
+        if status.st_uid != rustix::process::geteuid().as_raw() || status.st_mode & 0o022 != 0 {
+            return Err(StoreError::NotOurs {
+                path: path.to_owned(),
+            });
+        }
+        // One at a time: two would make two keys.
+        flock(&folder, FlockOperation::LockExclusive).map_err(system(path, "lock the folder"))?;
+        let group = group();
+        match mkdirat(&folder, RUNS, Mode::from_raw_mode(FOLDER_MODE)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(system(path, "make the folder of runs")(error)),
+        }
+        let key = Key::of(folder.as_fd());
+        let key = key.map_err(|source| StoreError::System {
+            path: path.to_owned(),
+            what: "use the key",
+            source,
+        })?;
+        flock(&folder, FlockOperation::Unlock).map_err(system(path, "unlock the folder"))?;
+        // The folder that was looked at, whatever has its path by now.
+        let store = Store::of(path, folder)?.ok_or_else(|| StoreError::Missing {
+            path: path.to_owned(),
+        })?;
+        for opened in [store.folder.as_fd(), store.runs.as_fd()] {
+            give(opened, group).map_err(system(path, "give the folder to its group"))?;
+        }
+        Ok(Self { store, key, group })
+    }
+
+    /// Makes the log of a run, locked for as long as it is open, and says in the ledger that it begins.
+    pub(super) fn begin(&self, run: &str, time: String) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let name = format!("{run}{SUFFIX}");
+        let mode = Mode::from_raw_mode(FILE_MODE);
+        let log = openat(&self.store.runs, &name, flags, mode)?;
+        give(log.as_fd(), self.group)?;
+        // Waits for whoever looks just now whether it is written.
+        flock(&log, FlockOperation::LockExclusive)?;
+        rustix::fs::fsync(&self.store.runs)?;
+        self.state(run, time, What::Begin)?;
+        Ok(log.into())
+    }
+
+    /// Says something in the ledger.
+    pub(super) fn state(&self, run: &str, time: String, what: What) -> io::Result<()> {
+        let flags =
+            OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(FILE_MODE);
+        let mut ledger = File::from(openat(&self.store.folder, LEDGER, flags, mode)?);
+        // Waits for whoever writes a line just now.
+        flock(&ledger, FlockOperation::LockExclusive)?;
+        give(ledger.as_fd(), self.group)?;
+        ledger::append(&mut ledger, &self.key, time, run, what)
+    }
+}
+
+fn give(file: BorrowedFd<'_>, group: Option<Gid>) -> Result<(), Errno> {
+    match group {
+        Some(group) => rustix::fs::chownat(file, "", None, Some(group), AtFlags::EMPTY_PATH),
+        None => Ok(()),
+    }
+}
+
+/// The group's number, where this host has it.
+fn group() -> Option<Gid> {
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    let line = groups
+        .lines()
+        .find(|line| line.split(':').next() == Some(GROUP))?;
+    Some(Gid::from_raw(line.split(':').nth(2)?.parse().ok()?))
+}
+
+fn system(path: &Path, what: &'static str) -> impl Fn(Errno) -> StoreError {
+    let path = path.to_owned();
+    move |errno| StoreError::System {
+        path: path.clone(),
+        what,
+        source: errno.into(),
+    }
+}

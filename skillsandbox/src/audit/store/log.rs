@@ -1,0 +1,207 @@
+//! Writes the log of one run.
+
+use std::{
+    borrow::Cow,
+    fs::File,
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use super::{
+    About,
+    entry::{Entry, Said},
+    folder::Writer,
+    frame::{Chain, PAYLOAD_MAX},
+    ledger::What,
+};
+use crate::audit::{
+    clock::Time,
+    counts::Summary,
+    json,
+    record::{Event, Note, Record, What as Recorded},
+    sink::Sink,
+};
+
+/// How long what was written may lie in memory. Denials do not.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// A batch this long is more than one frame.
+const FRAME_BYTES: usize = PAYLOAD_MAX / 4;
+
+/// The log of one run, and a sink of its records.
+pub struct Log {
+    store: Writer,
+    run: String,
+    file: Arc<File>,
+    /// Bytes of whole frames.
+    length: u64,
+    chain: Chain,
+    payload: Vec<u8>,
+    frame: Vec<u8>,
+    denied: bool,
+    sync: Sync,
+}
+
+impl Log {
+    /// Begins the log of a run.
+    pub fn begin(store: Writer, about: &About, started: Time) -> io::Result<Self> {
+        let file = Arc::new(store.begin(&about.run, started.to_string())?);
+        let mut log = Self {
+            run: about.run.clone(),
+            chain: Chain::of(&about.run),
+            sync: Sync::start(Arc::clone(&file))?,
+            store,
+            file,
+            length: 0,
+            payload: Vec::new(),
+            frame: Vec::new(),
+            denied: false,
+        };
+        Entry::About(&serde_json::to_vec(about)?).write(&mut log.payload);
+        log.write()?;
+        Ok(log)
+    }
+
+    /// Writes what there is as one frame.
+    fn write(&mut self) -> io::Result<()> {
+        if self.payload.is_empty() {
+            return Ok(());
+        }
+        self.chain.seal(&self.payload, &mut self.frame)?;
+        self.payload.clear();
+        if let Err(error) = (&*self.file).write_all(&self.frame) {
+            // No half of a frame stays, where that can be helped: the log ends with a whole one.
+            let _left = self.file.set_len(self.length);
+            return Err(error);
+        }
+        self.length += self.frame.len() as u64;
+        self.sync.written(std::mem::take(&mut self.denied))
+    }
+
+    fn added(&mut self) -> io::Result<()> {
+        if self.payload.len() > FRAME_BYTES {
+            return self.write();
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Log {
+    fn event(&mut self, bytes: &[u8], record: &Record<'_>) -> io::Result<()> {
+        self.denied |= record.is_denial();
+        let said = said(record);
+        Entry::Event { bytes, said }.write(&mut self.payload);
+        self.added()
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> io::Result<()> {
+        if let Recorded::Note(Note::Dns(dns)) = &record.what {
+            self.denied |= dns.is_denial();
+        }
+        let mut line = Vec::new();
+        json::write(&mut line, record)?;
+        Entry::Note(&line).write(&mut self.payload);
+        self.added()
+    }
+
+    fn end_batch(&mut self) -> io::Result<()> {
+        self.write()
+    }
+
+    fn finish(&mut self, summary: &Summary) -> io::Result<()> {
+        self.write()?;
+        self.file.sync_data()?;
+        self.sync.failure()?;
+        let end = What::end(&self.chain, summary.accounting.balanced);
+        self.store
+            .state(&self.run, summary.completed.to_string(), end)
+    }
+}
+
+/// What cannot be said again later, or not without the host.
+fn said<'a>(record: &'a Record<'_>) -> Said<'a> {
+    let Some(decided) = record.decision() else {
+        return Said::default();
+    };
+    let text = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
+    let host = match &record.what {
+        Recorded::Event(Event::Connect(reach) | Event::Sendmsg(reach)) => &reach.name,
+        _ => &None,
+    };
+    Said {
+        verdict: decided.verdict.number(),
+        reason: decided.reason.number(),
+        rule: decided.rule.as_ref().map_or(0, |rule| rule.number),
+        host: text(host),
+        permit: text(&decided.permit),
+        remedy: text(&decided.remedy),
+    }
+}
+
+/// Has the disk have what was written, on a thread of its own: nobody waits for a disk who takes events.
+struct Sync {
+    wake: Option<mpsc::SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+    failed: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Sync {
+    fn start(file: Arc<File>) -> io::Result<Self> {
+        let (wake, woken) = mpsc::sync_channel(1);
+        let failed = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&failed);
+        let thread = thread::Builder::new()
+            .name("audit sync".to_owned())
+            .spawn(move || {
+                loop {
+                    let over = matches!(
+                        woken.recv_timeout(SYNC_INTERVAL),
+                        Err(mpsc::RecvTimeoutError::Disconnected)
+                    );
+                    if over {
+                        return;
+                    }
+                    if let Err(error) = file.sync_data() {
+                        // The kernel says so once: what was written since the last time may be lost.
+                        *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self {
+            wake: Some(wake),
+            thread: Some(thread),
+            failed,
+        })
+    }
+
+    /// What went wrong since the last time.
+    fn failure(&self) -> io::Result<()> {
+        let failed = self
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Something was written, which must not wait for the time to come if it is urgent.
+    fn written(&self, urgent: bool) -> io::Result<()> {
+        self.failure()?;
+        if urgent && let Some(wake) = &self.wake {
+            // One that waits already is for this as well.
+            let _waits_already = wake.try_send(());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sync {
+    fn drop(&mut self) {
+        drop(self.wake.take());
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}

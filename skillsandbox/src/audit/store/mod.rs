@@ -1,0 +1,63 @@
+//! Records that are kept: a folder with a log for each run and a ledger of all runs.
+//!
+//! | path | what |
+//! | --- | --- |
+//! | `runs/RUN.log` | [`frame`]s of [`entry`]s: everything that was recorded of one run, in order |
+//! | `ledger` | [`ledger`]: a signed line for each beginning and end of a run |
+//! | `key`, `key.pub` | [`key`]: this host's key, which signs the ledger's lines |
+//!
+//! [`log`] writes, [`replay`] makes records of what was written, [`verify`] finds what is not as it was
+//! written.
+
+mod about;
+mod entry;
+mod folder;
+mod frame;
+mod hex;
+mod key;
+mod ledger;
+mod log;
+mod replay;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::{io, path::PathBuf};
+
+pub use about::{About, FORMAT};
+pub use entry::EntryError;
+pub use folder::{Store, Writer};
+pub use frame::FrameError;
+pub use log::Log;
+pub use replay::{Replay, ReplayError, Stored};
+pub use verify::{Report, Trouble, verify};
+
+/// Why records cannot be kept, or found.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder's owner or mode lets others write there.
+    #[error(
+        "{} is not kept from others: it must belong to the user who records, and nobody else may write to it", path.display()
+    )]
+    NotOurs {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is nothing to read.
+    #[error("{} has no audit store: `skillsandbox run --audit-dir` makes one", path.display())]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The system refused.
+    #[error("{}: cannot {what}: {source}", path.display())]
+    System {
+        /// The folder or file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,345 @@
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use proptest::{prelude::*, sample::Index};
+use skillsandbox_common::{
+    header::{Kind, Reason},
+    rule::Access,
+    slot::SlotCounters,
+};
+
+use super::*;
+use crate::{
+    audit::{
+        collect::Collector,
+        describe::{Judge, Knowledge, Names, RuleText},
+        json_lines::JsonLines,
+        record::{AddressChange, Change, Ending, Note},
+        testing::{self, Scratch},
+    },
+    policy::{Advice, DeniedFile},
+};
+
+/// Memory that a sink can own and a test can read.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Says of an event what nobody can say later.
+struct Then;
+
+impl Names for Then {
+    fn name_of(&self, address: IpAddr) -> Option<String> {
+        Some(format!("name-of-{address}"))
+    }
+}
+
+impl Judge for Then {
+    fn judge(&self, _: &[u8], _: u16, _: i32) -> skillsandbox_common::rule::Decision {
+        skillsandbox_common::rule::Decision::deny(Reason::NoRule, 1)
+    }
+
+    fn advise_file(&self, _: &DeniedFile<'_>) -> Option<Advice> {
+        Some(Advice::Permit("filesystem: { read: [/x] }".to_owned()))
+    }
+}
+
+fn rules() -> Vec<RuleText> {
+    vec![RuleText {
+        text: "read /usr".to_owned(),
+        line: Some(4),
+    }]
+}
+
+fn about(run: &str) -> About {
+    About {
+        format: FORMAT,
+        run: run.to_owned(),
+        sandbox: "weather-0123abcd".to_owned(),
+        skill_name: "weather".to_owned(),
+        skill_version: "1".to_owned(),
+        host: "host".to_owned(),
+        tier: "kernel".to_owned(),
+        booted_unix_ns: 1_767_225_600_000_000_000,
+        rules: rules(),
+    }
+}
+
+fn log(store: &Path, run: &str) -> Log {
+    let clock = about(run).clock();
+    Log::begin(Writer::open(store).unwrap(), &about(run), clock.time(0)).unwrap()
+}
+
+/// Records one run, and returns what was written out of it meanwhile.
+fn record(store: &Path, run: &str) -> Vec<u8> {
+    let rules = rules();
+    let mut collector = Collector::new(Knowledge {
+        sandbox: about(run).sandbox,
+        clock: about(run).clock(),
+        rules: &rules,
+        names: Some(&Then),
+        judge: Some(&Then),
+    });
+    let out = Shared::default();
+    collector.add("events", Box::new(JsonLines::new(out.clone())));
+    collector.add("store", Box::new(log(store, run)));
+    let file = |sequence, kind, path: &str| {
+        let body = testing::path_body(Access::READ);
+        testing::path(testing::prefix(sequence), kind, body, path)
+    };
+    let mut passed = testing::path_body(Access::READ);
+    passed.source = 1;
+    let mut observed = testing::prefix(6);
+    observed.header.reason = Reason::Observed as u8;
+    let events = [
+        file(2, Kind::Open, "/usr/lib/\u{1b}[31m"),
+        file(1, Kind::Exec, "/usr/bin/python3"),
+        testing::network(testing::prefix(3), Kind::Connect, "203.0.113.9", 443),
+        testing::path(
+            testing::denied(4, Reason::NoRule),
+            Kind::Open,
+            passed,
+            b"/etc/\xff",
+        ),
+        testing::unix(testing::denied(5, Reason::NoRule), "/run/x"),
+        testing::path(observed, Kind::Open, passed, "/root/.ssh"),
+        testing::fork(testing::prefix(7), 4243),
+        testing::exit(testing::prefix(9), 0),
+    ];
+    for batch in events.chunks(3) {
+        for event in batch {
+            collector.push(event).unwrap();
+        }
+        collector.end_batch().unwrap();
+    }
+    let change = AddressChange {
+        change: Change::Granted,
+        name: "api.example.com".to_owned(),
+        address: [203, 0, 113, 9].into(),
+        seconds: Some(30),
+    };
+    collector.note(&Note::Address(change)).unwrap();
+    let counters = SlotCounters {
+        records: 9,
+        processes: 2,
+        denied: 3,
+        dropped_allowed: 1,
+        ..SlotCounters::default()
+    };
+    let (summary, errors) = collector.finish(&counters, Ending::default());
+    assert!(
+        errors.is_empty() && summary.accounting.balanced,
+        "{summary:?}"
+    );
+    let out = out.0.lock().unwrap();
+    out.clone()
+}
+
+fn replayed(store: &Store, run: &str) -> Vec<u8> {
+    let mut replay = Replay::open(store.log(run).unwrap(), run).unwrap();
+    let mut out = Vec::new();
+    replay
+        .each(|stored| {
+            match stored {
+                Stored::Event(record) => crate::audit::json::write(&mut out, record)?,
+                Stored::Note(line) => out.extend_from_slice(line),
+            }
+            out.push(b'\n');
+            Ok(())
+        })
+        .unwrap();
+    out
+}
+
+#[test]
+fn a_log_gives_back_the_very_records_that_were_written_out() {
+    let scratch = Scratch::new("replay");
+    let folder = scratch.path("audit");
+    let written = record(&folder, "run-1");
+    let back = replayed(&Store::open(&folder).unwrap(), "run-1");
+    assert_eq!(String::from_utf8(back), String::from_utf8(written));
+}
+
+#[test]
+fn a_store_as_it_was_written_has_no_trouble_and_says_what_was_lost() {
+    let scratch = Scratch::new("whole");
+    let folder = scratch.path("audit");
+    for run in ["run-1", "run-2"] {
+        record(&folder, run);
+    }
+    let store = Store::open(&folder).unwrap();
+    let report = verify(&store, None).unwrap();
+    assert_eq!(report.troubles, []);
+    assert_eq!((report.runs, report.running, report.lost), (2, 0, 2));
+    let key = fs::read_to_string(folder.join("key.pub")).unwrap();
+    assert_eq!(verify(&store, Some(&key)).unwrap().troubles, []);
+    let other = verify(&store, Some(&"11".repeat(32)));
+    assert!(other.is_err() || !other.unwrap().troubles.is_empty());
+}
+
+#[test]
+fn a_run_whose_recorder_was_killed_is_named_and_the_next_is_recorded() {
+    let scratch = Scratch::new("killed");
+    let folder = scratch.path("audit");
+    let running = log(&folder, "run-1");
+    let store = Store::open(&folder).unwrap();
+    let report = verify(&store, None).unwrap();
+    assert_eq!((report.running, report.troubles), (1, Vec::new()));
+    drop(running);
+    // The next one was killed while it wrote a line.
+    let ledger = folder.join("ledger");
+    let torn = [fs::read(&ledger).unwrap(), b"00 11 {\"num".to_vec()].concat();
+    fs::write(&ledger, torn).unwrap();
+    record(&folder, "run-2");
+    let report = verify(&store, None).unwrap();
+    let [trouble] = report.troubles.as_slice() else {
+        panic!("{report:?}");
+    };
+    assert_eq!(trouble.file, "runs/run-1.log");
+    assert!(trouble.what.contains("no end"), "{trouble:?}");
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_is_no_store() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let scratch = Scratch::new("open");
+    let folder = scratch.path("audit");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(matches!(
+        Writer::open(&folder),
+        Err(StoreError::NotOurs { .. })
+    ));
+    let linked = scratch.path("linked");
+    std::os::unix::fs::symlink(&folder, &linked).unwrap();
+    assert!(Writer::open(&linked).is_err());
+    assert!(matches!(
+        Store::open(&folder),
+        Err(StoreError::Missing { .. })
+    ));
+}
+
+/// Something that happens to a store.
+#[derive(Clone, Debug)]
+enum Mutation {
+    Flip(Index, Index, u8),
+    Cut(Index, Index),
+    Remove(Index, Index, Index),
+    Repeat(Index, Index, Index),
+    Gone(Index),
+    Swap,
+    Forget(Index),
+    Move(Index, Index),
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    let index = || any::<Index>();
+    prop_oneof![
+        (index(), index(), 0..8u8).prop_map(|(file, at, bit)| Mutation::Flip(file, at, bit)),
+        (index(), index()).prop_map(|(file, at)| Mutation::Cut(file, at)),
+        (index(), index(), index()).prop_map(|(file, from, to)| Mutation::Remove(file, from, to)),
+        (index(), index(), index()).prop_map(|(file, from, to)| Mutation::Repeat(file, from, to)),
+        index().prop_map(Mutation::Gone),
+        Just(Mutation::Swap),
+        index().prop_map(Mutation::Forget),
+        (index(), index()).prop_map(|(from, to)| Mutation::Move(from, to)),
+    ]
+}
+
+const FILES: [&str; 3] = ["runs/run-1.log", "runs/run-2.log", "ledger"];
+
+impl Mutation {
+    /// Whether it changed anything.
+    fn happen(&self, folder: &Path) -> bool {
+        let path = |file: &Index| folder.join(FILES[file.index(FILES.len())]);
+        let changed = |path: PathBuf, change: &dyn Fn(&mut Vec<u8>)| {
+            let before = fs::read(&path).unwrap();
+            let mut after = before.clone();
+            change(&mut after);
+            fs::write(path, &after).unwrap();
+            before != after
+        };
+        let range = |from: &Index, to: &Index, length| {
+            let (from, to) = (from.index(length), to.index(length));
+            from.min(to)..from.max(to) + 1
+        };
+        let lines = |change: &dyn Fn(&mut Vec<Vec<u8>>)| {
+            changed(folder.join("ledger"), &|bytes| {
+                let split = bytes.split_inclusive(|byte| *byte == b'\n');
+                let mut lines: Vec<_> = split.map(<[u8]>::to_vec).collect();
+                change(&mut lines);
+                *bytes = lines.concat();
+            })
+        };
+        match self {
+            Self::Flip(file, at, bit) => changed(path(file), &|bytes| {
+                let at = at.index(bytes.len());
+                bytes[at] ^= 1 << bit;
+            }),
+            Self::Cut(file, at) => {
+                changed(path(file), &|bytes| bytes.truncate(at.index(bytes.len())))
+            }
+            Self::Remove(file, from, to) => changed(path(file), &|bytes| {
+                bytes.drain(range(from, to, bytes.len()));
+            }),
+            Self::Repeat(file, from, to) => changed(path(file), &|bytes| {
+                let range = range(from, to, bytes.len());
+                let part = bytes[range.clone()].to_vec();
+                bytes.splice(range.end..range.end, part);
+            }),
+            Self::Gone(file) => fs::remove_file(path(file)).is_ok(),
+            Self::Swap => {
+                let [one, two] = [0, 1].map(|file| fs::read(folder.join(FILES[file])).unwrap());
+                fs::write(folder.join(FILES[0]), two).unwrap();
+                fs::write(folder.join(FILES[1]), one).unwrap();
+                true
+            }
+            Self::Forget(line) => lines(&|lines| {
+                lines.remove(line.index(lines.len()));
+            }),
+            Self::Move(from, to) => lines(&|lines| {
+                let line = lines.remove(from.index(lines.len()));
+                lines.insert(to.index(lines.len() + 1), line);
+            }),
+        }
+    }
+}
+
+#[test]
+fn of_a_thousand_mutations_none_is_unseen() {
+    let scratch = Scratch::new("mutations");
+    let whole = scratch.path("whole");
+    for run in ["run-1", "run-2"] {
+        record(&whole, run);
+    }
+    let copy = scratch.path("copy");
+    fs::create_dir_all(copy.join("runs")).unwrap();
+    let mut config = ProptestConfig::with_cases(1000);
+    config.failure_persistence = None;
+    proptest!(config, |(mutation in mutation())| {
+        for file in FILES.iter().chain(&["key.pub"]) {
+            fs::copy(whole.join(file), copy.join(file)).unwrap();
+        }
+        let changed = mutation.happen(&copy);
+        let seen = match verify(&Store::open(&copy).unwrap(), None) {
+            Ok(report) => !report.troubles.is_empty(),
+            Err(_) => true,
+        };
+        prop_assert_eq!(seen, changed, "{:?}", mutation);
+    });
+}

@@ -1,0 +1,210 @@
+//! Whether a store is as it was written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, BufReader},
+};
+
+use serde_json::Value;
+
+use crate::audit::query::{number, text};
+
+use super::{
+    FrameError, Replay, ReplayError, Store, StoreError, Stored,
+    hex::Hex,
+    key::PublicKey,
+    ledger::{self, Statement, What},
+};
+
+/// Something that cannot be proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The file, from the store's folder on.
+    pub file: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Logs that are there, or should be.
+    pub runs: usize,
+    /// Of these, those that are still written.
+    pub running: usize,
+    /// Frames that are as they were written.
+    pub frames: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Events that were lost when they were recorded, as the logs themselves say.
+    pub lost: u64,
+    /// Everything that is not as it should be.
+    pub troubles: Vec<Trouble>,
+}
+
+/// Reads the whole store. With `key`, a line of hexadecimal, that is the key which must have signed
+/// it, and not the one that lies in the store.
+pub fn verify(store: &Store, key: Option<&str>) -> Result<Report, StoreError> {
+    let key = match key {
+        None => store.key()?,
+        Some(line) => PublicKey::parse(line).ok_or_else(|| StoreError::System {
+            path: store.path().to_owned(),
+            what: "use the key given",
+            source: io::Error::other("it is not 64 hexadecimal digits of a key"),
+        })?,
+    };
+    // The logs first: one that begins meanwhile is in the ledger then.
+    let (present, foreign) = store.runs()?;
+    let (statements, wrong) = ledger::read(&store.ledger()?, &key);
+    let mut report = Report::default();
+    for (line, what) in wrong {
+        report.trouble("ledger".to_owned(), format!("line {line} {what}"));
+    }
+    for name in foreign {
+        report.trouble(format!("runs/{name}"), "is not a log".to_owned());
+    }
+    let stated = stated(&statements, &mut report);
+    let runs: BTreeSet<&str> = present
+        .iter()
+        .map(String::as_str)
+        .chain(stated.keys().copied())
+        .collect();
+    report.runs = runs.len();
+    for run in runs {
+        let file = format!("runs/{run}.log");
+        if !present.iter().any(|there| there == run) {
+            // Its log may have been made after we looked.
+            if store.log(run).is_err() {
+                report.trouble(file, "is gone: the ledger says that it began".to_owned());
+            }
+            continue;
+        }
+        if !stated.contains_key(run) {
+            report.trouble(file.clone(), "is not in the ledger".to_owned());
+        }
+        let end = stated.get(run).copied().flatten();
+        if let Err(error) = one(store, run, end, &file, &mut report) {
+            report.trouble(file, error.to_string());
+        }
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn trouble(&mut self, file: String, what: String) {
+        self.troubles.push(Trouble { file, what });
+    }
+}
+
+/// The runs of the ledger, each with its end.
+fn stated<'s>(
+    statements: &'s [Statement],
+    report: &mut Report,
+) -> BTreeMap<&'s str, Option<&'s What>> {
+    let mut runs = BTreeMap::new();
+    for statement in statements {
+        let run = statement.run.as_str();
+        let fits = match &statement.what {
+            What::Begin => runs.insert(run, None).is_none(),
+            end @ What::End { .. } => runs.insert(run, Some(end)) == Some(None),
+        };
+        if !fits {
+            let what = format!(
+                "says twice that {run} began or ended, or that it ended and not that it began"
+            );
+            report.trouble("ledger".to_owned(), what);
+        }
+    }
+    runs
+}
+
+/// Looks at one log.
+fn one(
+    store: &Store,
+    run: &str,
+    end: Option<&What>,
+    file: &str,
+    report: &mut Report,
+) -> Result<(), StoreError> {
+    let log = store.log(run)?;
+    let running = Store::is_written(&log);
+    let mut replay = match Replay::open(BufReader::new(log), run) {
+        Ok(replay) => replay,
+        // Not written yet, or not to its end.
+        Err(ReplayError::NoAbout | ReplayError::Frame(FrameError::Cut { .. })) if running => {
+            report.running += 1;
+            return Ok(());
+        }
+        Err(error) => {
+            report.trouble(file.to_owned(), error.to_string());
+            return Ok(());
+        }
+    };
+    let (mut records, mut lost, mut balanced) = (0, 0, None);
+    let read = replay.each(|stored| {
+        records += 1;
+        if let Stored::Note(line) = stored {
+            let note: Value = serde_json::from_slice(line)?;
+            let number = |pointer: &str| number(&note, pointer).unwrap_or(0);
+            match text(&note, "/kind") {
+                Some("lost") => {
+                    let dropped = ["allowed", "denied", "processes"];
+                    let dropped = dropped.map(|which| number(&format!("/dropped/{which}")));
+                    lost += dropped.iter().sum::<u64>() + number("/undecodable");
+                }
+                Some("end") => balanced = note.pointer("/balanced").and_then(Value::as_bool),
+                _ => {}
+            }
+        }
+        Ok(())
+    });
+    report.frames += replay.chain().frames();
+    report.records += records;
+    report.lost += lost;
+    let mut trouble = |what: String| report.trouble(file.to_owned(), what);
+    match read {
+        Err(ReplayError::Frame(FrameError::Cut { .. })) if running => {}
+        Err(error) => {
+            trouble(error.to_string());
+            return Ok(());
+        }
+        Ok(()) => {}
+    }
+    let sequences = replay.sequences();
+    if sequences.repeated() > 0 {
+        trouble(format!("holds {} events twice", sequences.repeated()));
+    }
+    match end {
+        Some(What::End {
+            frames,
+            root,
+            balanced: stated,
+        }) => {
+            let chain = replay.chain();
+            if (chain.frames(), Hex(&chain.root()).to_string()) != (*frames, root.clone()) {
+                trouble(format!(
+                    "is not what the ledger says: it has {} frames, and had {frames}",
+                    chain.frames()
+                ));
+            } else if balanced != Some(*stated) {
+                trouble("does not end as the ledger says".to_owned());
+            } else if !stated {
+                trouble(
+                    "was not complete when it was written: its counts did not add up".to_owned(),
+                );
+            }
+            let missing = sequences.highest() - sequences.received();
+            if *stated && missing > lost {
+                trouble(format!(
+                    "lacks {missing} events, and says of {lost} that they were lost"
+                ));
+            }
+        }
+        _ if running => report.running += 1,
+        _ => trouble(
+            "has no end in the ledger: whoever wrote it was killed, or its end was taken away"
+                .to_owned(),
+        ),
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! The audit store: what was recorded is there, whatever happened, and nothing else passes for it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use skillsandbox_tests::{
+    manifest::Manifest,
+    sandbox::{Run, skillsandbox},
+    scene::Scene,
+};
+
+/// How often to kill.
+const MOMENTS: u64 = 12;
+
+fn audit(store: &Path, arguments: &[&str]) -> Output {
+    let mut command = skillsandbox();
+    command
+        .args(["audit", "--audit-dir"])
+        .arg(store)
+        .args(arguments);
+    command
+        .stdin(Stdio::null())
+        .output()
+        .expect("skillsandbox starts")
+}
+
+#[track_caller]
+fn told(output: &Output, code: i32) -> String {
+    let (out, words) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
+    let out = String::from_utf8_lossy(out).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{words}\n{out}");
+    out
+}
+
+fn kept(run: Run, store: &Path) -> Run {
+    run.option("--audit-dir").option(store)
+}
+
+/// A skill that opens a file that it may not, and one that it may, again and again.
+fn busy(scene: &Scene, times: &str) -> Run {
+    let script = format!(
+        "import itertools\n\
+         for at in itertools.islice(itertools.count(), {times}):\n\
+         \x20   open('/etc/ld.so.cache').close()\n"
+    );
+    let manifest = Manifest::default().exec("/usr/bin");
+    Run::new(scene, &manifest, ["python3", "-c", &script])
+}
+
+#[test]
+fn what_is_kept_is_what_was_written_out_and_can_be_asked_for() {
+    let scene = Scene::new("kept");
+    let store = scene.path("audit");
+    let secret = scene.file("secret\u{1b}[2J");
+    let script = format!(
+        "cat '{}'; cat /etc/ld.so.cache > /dev/null",
+        secret.display()
+    );
+    let runs = ["weather", "mail"].map(|name| {
+        let manifest = Manifest::default().set("/skill/name", name.into());
+        let run = Run::shell(&scene, &manifest, &script);
+        kept(run, &store).end().with_code(0)
+    });
+    let all = told(&audit(&store, &["query", "--format=jsonl"]), 0);
+    assert!(all == runs.each_ref().map(|ran| ran.events_text.as_str()).concat());
+    let denied = [
+        "query",
+        "--skill=mail",
+        "--verdict=deny",
+        "--path=**/secret*",
+    ];
+    let lines = told(&audit(&store, &denied), 0);
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert!(
+        lines.contains("cat[") && lines.contains(r"secret\u{1b}[2J"),
+        "{lines}"
+    );
+    told(
+        &audit(&store, &["query", "--skill=mail", "--since=2999-01-01"]),
+        1,
+    );
+    let listed = told(&audit(&store, &["runs"]), 0);
+    assert!(
+        listed.contains("  weather ") && listed.contains("  mail "),
+        "{listed}"
+    );
+    told(&audit(&store, &["verify"]), 0);
+
+    let log = fs::read_dir(store.join("runs")).expect("logs").next();
+    let log = log.expect("a log").expect("a log").path();
+    let mut bytes = fs::read(&log).expect("a log");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&log, bytes).expect("another log");
+    let named = told(&audit(&store, &["verify"]), 1);
+    let name = log
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    assert!(named.contains(&name), "{named}");
+    told(&audit(&store, &["query"]), 123);
+}
+
+#[test]
+fn a_recorder_that_is_killed_leaves_what_it_has_written_and_no_half_of_anything() {
+    let scene = Scene::new("torn");
+    let store = scene.path("audit");
+    let mut recorded = 0;
+    for moment in 0..MOMENTS {
+        let mut run = kept(busy(&scene, "None"), &store);
+        run.command().stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = run.start();
+        // From before the first record on.
+        sleep(Duration::from_millis(20 + moment * 61));
+        child.kill().expect("a process to kill");
+        child.wait().expect("its end");
+        let read = told_of_last(&store);
+        let written = fs::read_to_string(run.events_file()).unwrap_or_default();
+        let whole = written.rfind('\n').map_or("", |end| &written[..=end]);
+        // Both are written batch by batch, the file first.
+        let (kept, out) = (read.lines().count(), whole.lines().count());
+        assert!(
+            whole.starts_with(&read) || read.starts_with(whole),
+            "kept {kept}, written out {out}"
+        );
+        recorded += kept;
+    }
+    assert!(recorded > 100, "{recorded} records");
+    let ran = kept(busy(&scene, "3"), &store).end().with_code(0);
+    assert!(told_of_last(&store) == ran.events_text);
+    let named = told(&audit(&store, &["verify"]), 1);
+    let troubles: Vec<_> = named
+        .lines()
+        .filter(|line| line.starts_with("runs/"))
+        .collect();
+    assert!(
+        !troubles.is_empty() && troubles.len() <= MOMENTS as usize,
+        "{named}"
+    );
+    for line in troubles {
+        let unfinished = [
+            "no end in the ledger",
+            "is not in the ledger",
+            "it ends within",
+            "is not there",
+            "does not say which run",
+        ];
+        assert!(
+            unfinished.iter().any(|words| line.contains(words)),
+            "{line}"
+        );
+    }
+    assert!(!named.contains("ledger line"), "{named}");
+}
+
+/// The records of the run that began last, none where it had not begun.
+fn told_of_last(store: &Path) -> String {
+    let logs = fs::read_dir(store.join("runs")).into_iter().flatten();
+    let newest = logs
+        .map(|log| log.expect("a log").path())
+        .max_by_key(|log| {
+            fs::metadata(log)
+                .and_then(|log| log.modified())
+                .expect("a time")
+        });
+    let Some(newest) = newest else {
+        return String::new();
+    };
+    let run = newest
+        .file_stem()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    let output = audit(store, &["query", "--format=jsonl", "--run", &run]);
+    String::from_utf8(output.stdout).expect("JSON is UTF-8")
+}
+
+/// A small file system, gone when this is dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn new(folder: PathBuf) -> Self {
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k,mode=0755", "tmpfs"])
+            .arg(&folder)
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "a tmpfs");
+        Self(folder)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_of_and_what_was_written_before_it_stays() {
+    let scene = Scene::new("full");
+    let small = Small::new(scene.folder("small"));
+    let store = small.0.join("audit");
+    let ran = kept(busy(&scene, "20000"), &store).end().with_code(123);
+    assert!(
+        ran.stderr.contains("audit store cannot be written"),
+        "{}",
+        ran.stderr
+    );
+    let read = told(&audit(&store, &["query", "--format=jsonl"]), 0);
+    assert!(ran.events_text.starts_with(&read) && !read.is_empty());
+    assert!(read.len() < ran.events_text.len());
+    let named = told(&audit(&store, &["verify"]), 1);
+    assert!(named.contains("has no end in the ledger"), "{named}");
+}
+
+#[test]
+fn a_store_that_others_may_write_to_is_refused_before_anything_runs() {
+    let scene = Scene::new("shared");
+    let store = scene.folder("audit");
+    let sign = scene.folder("signs").join("ran");
+    let manifest = Manifest::default().write(scene.path("signs"));
+    let run = Run::shell(&scene, &manifest, &format!("> {}", sign.display()));
+    let (code, words) = kept(run, &store).code_only();
+    assert_eq!(code, Some(122), "{words}");
+    assert!(words.contains("not kept from others"), "{words}");
+    assert!(!sign.exists());
+}
