@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use skillsandbox_tests::{
@@ -16,6 +16,8 @@ use skillsandbox_tests::{
 
 /// How often to kill.
 const MOMENTS: u64 = 12;
+/// Far longer than a start takes.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn audit(store: &Path, arguments: &[&str]) -> Output {
     let mut command = skillsandbox();
@@ -63,7 +65,8 @@ fn what_is_kept_is_what_was_written_out_and_can_be_asked_for() {
     );
     let runs = ["weather", "mail"].map(|name| {
         let manifest = Manifest::default().set("/skill/name", name.into());
-        let run = Run::shell(&scene, &manifest, &script);
+        // The sandbox does not have that file, so that no eBPF program is asked on the kernel tier.
+        let run = Run::shell(&scene, &manifest, &script).option("--record-refused");
         kept(run, &store).end().with_code(0)
     });
     let all = told(&audit(&store, &["query", "--format=jsonl"]), 0);
@@ -91,8 +94,71 @@ fn what_is_kept_is_what_was_written_out_and_can_be_asked_for() {
     );
     told(&audit(&store, &["verify"]), 0);
 
-    let log = fs::read_dir(store.join("runs")).expect("logs").next();
-    let log = log.expect("a log").expect("a log").path();
+    let stats = told(&audit(&store, &["stats", "--verdict=deny"]), 0);
+    assert!(
+        stats.contains("denials: 1 different\n           2 (2 denied) open "),
+        "{stats}"
+    );
+    let tree = told(&audit(&store, &["tree", "last-1"]), 0);
+    let denied: Vec<_> = tree
+        .lines()
+        .filter(|line| line.contains("denied open"))
+        .collect();
+    assert!(
+        denied.len() == 1 && denied[0].contains(r"secret\u{1b}[2J"),
+        "{tree}"
+    );
+    assert!(
+        tree.starts_with("/usr/bin/dash[") && tree.contains("/usr/bin/cat["),
+        "{tree}"
+    );
+    // The two runs did the same, and a third does something else.
+    told(&audit(&store, &["diff", "last-1", "last"]), 0);
+    let run = Run::shell(&scene, &Manifest::default(), "cat /etc/passwd > /dev/null");
+    let ran = kept(run.option("--record-refused"), &store).end();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let diff = told(&audit(&store, &["diff", "last-1", "last"]), 1);
+    let new = "+ allow open /etc/passwd by /usr/bin/cat";
+    assert!(diff.lines().any(|line| line == new), "{diff}");
+    let gone = |line: &str| line.starts_with("- deny open ") && line.contains(r"secret\u{1b}[2J");
+    assert!(diff.lines().any(gone), "{diff}");
+    let number = |line: &str| {
+        line.split_once('#')
+            .and_then(|(_, rest)| rest.split(' ').next().map(str::to_owned))
+    };
+    let number = number(&lines).expect("a number");
+    let shown = told(&audit(&store, &["show", "last-1", &number]), 0);
+    assert!(
+        shown
+            .lines()
+            .any(|line| line.starts_with("> ") && line.contains("deny")),
+        "{shown}"
+    );
+    assert!(shown.contains("    remedy  "), "{shown}");
+    told(&audit(&store, &["show", "last-1", "99999"]), 1);
+
+    // Of three runs the last stays.
+    let logs = || {
+        let logs = fs::read_dir(store.join("runs")).expect("logs");
+        let mut logs: Vec<_> = logs.map(|log| log.expect("a log").path()).collect();
+        logs.sort();
+        logs
+    };
+    let size = fs::metadata(&logs()[2])
+        .expect("the last log")
+        .len()
+        .to_string();
+    told(&audit(&store, &["prune"]), 2);
+    told(
+        &audit(&store, &["prune", "--larger-than", &size, "--dry-run"]),
+        0,
+    );
+    assert_eq!(logs().len(), 3);
+    told(&audit(&store, &["prune", "--larger-than", &size]), 0);
+    assert_eq!(logs().len(), 1);
+    told(&audit(&store, &["verify"]), 0);
+
+    let log = logs().remove(0);
     let mut bytes = fs::read(&log).expect("a log");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -116,8 +182,14 @@ fn a_recorder_that_is_killed_leaves_what_it_has_written_and_no_half_of_anything(
         let mut run = kept(busy(&scene, "None"), &store);
         run.command().stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = run.start();
-        // From before the first record on.
-        sleep(Duration::from_millis(20 + moment * 61));
+        // Some before the first record, the others soon after it.
+        let started = Instant::now();
+        let has_recorded = || fs::metadata(run.events_file()).is_ok_and(|file| file.len() > 0);
+        while moment >= MOMENTS / 4 && !has_recorded() {
+            assert!(started.elapsed() < PATIENCE, "no record");
+            sleep(Duration::from_millis(5));
+        }
+        sleep(Duration::from_millis(20 + moment * 31));
         child.kill().expect("a process to kill");
         child.wait().expect("its end");
         let read = told_of_last(&store);

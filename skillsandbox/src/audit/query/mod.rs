@@ -1,11 +1,17 @@
 //! Questions to a store: which records, and how they are shown. Records are read as `docs/events.md` has
 //! them, whatever they were made of.
 
+mod diff;
 mod field;
 mod filter;
 mod show;
+mod stats;
+mod tree;
 
+pub use diff::{Diff, Difference};
 pub(crate) use field::{number, text};
 pub use filter::{Filter, Moment, Process, RuleIs};
 pub(crate) use filter::{glob, path_glob};
-pub use show::{Format, Output};
+pub use show::{Format, Output, sentence};
+pub use stats::Stats;
+pub use tree::Tree;

@@ -113,12 +113,14 @@ fn cell(value: Option<&Value>) -> String {
 }
 
 /// When, whether, what, who, to what, and why.
-fn sentence(record: &Value) -> String {
+#[must_use]
+pub fn sentence(record: &Value) -> String {
     let of = |pointer: &str| text(record, pointer);
     let said = |pointer: &str| of(pointer).unwrap_or("-");
     let shown = |text: &str| Quoted(text.as_bytes()).to_string();
     let mut words = vec![
         said("/time").to_owned(),
+        number(record, "/sequence").map_or_else(String::new, |number| format!("#{number}")),
         format!("{:<5}", of("/verdict").unwrap_or("")),
         format!("{:<10}", said("/kind")),
     ];
@@ -127,6 +129,9 @@ fn sentence(record: &Value) -> String {
         words.push(format!("{}[{pid}]", shown(program.unwrap_or("-"))));
     }
     words.push(object(record));
+    if let Some(error) = of("/error").filter(|_| of("/kind") != Some("dns")) {
+        words.push(format!("= {}", Escaped(error.as_bytes())));
+    }
     if let Some(number) = number(record, "/rule/number") {
         let rule = said("/rule/text");
         words.push(format!("(rule {number}: {})", Escaped(rule.as_bytes())));
@@ -138,7 +143,7 @@ fn sentence(record: &Value) -> String {
 }
 
 /// What it was done to, or what is said.
-fn object(record: &Value) -> String {
+pub(super) fn object(record: &Value) -> String {
     let shown = |value: &Value| match value {
         Value::String(text) => Quoted(text.as_bytes()).to_string(),
         other => other.to_string(),
@@ -202,12 +207,12 @@ mod tests {
     fn a_line_says_what_happened_and_a_terminal_obeys_nothing_in_it() {
         let record = json!({
             "time": "T", "kind": "open", "verdict": "deny", "reason": "no_rule", "tgid": 7,
-            "comm": "c", "path": "/tmp/\u{1b}[2J a", "rule": null,
+            "comm": "c", "path": "/tmp/\u{1b}[2J a", "rule": null, "sequence": 3, "error": "ENOENT",
         });
         let line = written(Format::Lines, &record);
         assert_eq!(
             line,
-            "T deny  open       c[7] \"/tmp/\\u{1b}[2J a\" (no_rule)\n"
+            "T #3 deny  open       c[7] \"/tmp/\\u{1b}[2J a\" = ENOENT (no_rule)\n"
         );
         let record = json!({
             "time": "T", "kind": "connect", "verdict": "allow", "tgid": 7, "executable": "/bin/x",

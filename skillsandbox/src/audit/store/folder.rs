@@ -130,7 +130,7 @@ impl Store {
         Ok(bytes)
     }
 
-    fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> StoreError {
+    pub(super) fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> StoreError {
         let path = self.path.clone();
         move |source| StoreError::System {
             path: path.clone(),
@@ -181,6 +181,22 @@ impl Writer {
             give(opened, group).map_err(system(path, "give the folder to its group"))?;
         }
         Ok(Self { store, key, group })
+    }
+
+    /// The store of this folder, which must be there.
+    pub fn of(path: &Path) -> Result<Self, StoreError> {
+        Store::open(path)?;
+        Self::open(path)
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Removes the log of a run.
+    pub(super) fn remove(&self, run: &str) -> io::Result<()> {
+        rustix::fs::unlinkat(&self.store.runs, format!("{run}{SUFFIX}"), AtFlags::empty())?;
+        Ok(rustix::fs::fsync(&self.store.runs)?)
     }
 
     /// Makes the log of a run, locked for as long as it is open, and says in the ledger that it begins.

@@ -47,6 +47,8 @@ pub(super) enum What {
         /// Whether every record was accounted for.
         balanced: bool,
     },
+    /// Its log was taken away on purpose.
+    Removed,
 }
 
 impl What {

@@ -17,6 +17,7 @@ mod hex;
 mod key;
 mod ledger;
 mod log;
+mod prune;
 mod replay;
 mod verify;
 
@@ -30,6 +31,7 @@ pub use entry::EntryError;
 pub use folder::{Store, Writer};
 pub use frame::FrameError;
 pub use log::Log;
+pub use prune::{Keep, Pruned};
 pub use replay::{Replay, ReplayError, Stored};
 pub use verify::{Report, Trouble, verify};
 

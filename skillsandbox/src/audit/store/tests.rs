@@ -214,6 +214,56 @@ fn a_run_whose_recorder_was_killed_is_named_and_the_next_is_recorded() {
 }
 
 #[test]
+fn what_is_taken_away_on_purpose_is_not_missed_and_what_stays_is_proved() {
+    let scratch = Scratch::new("pruned");
+    let folder = scratch.path("audit");
+    for run in ["run-1", "run-2", "run-3"] {
+        record(&folder, run);
+    }
+    // Killed, and one that is still written.
+    drop(log(&folder, "run-0"));
+    let running = log(&folder, "run-4");
+    let writer = Writer::open(&folder).unwrap();
+    let length = |run: &str| {
+        fs::metadata(folder.join(format!("runs/{run}.log")))
+            .unwrap()
+            .len()
+    };
+    let keep = Keep {
+        bytes: Some(length("run-4") + length("run-3") + length("run-2")),
+        younger_than: None,
+    };
+    let names = |pruned: Vec<Pruned>| pruned.into_iter().map(|log| log.run).collect::<Vec<_>>();
+    assert_eq!(names(writer.prune(keep, true).unwrap()), ["run-0", "run-1"]);
+    let store = Store::open(&folder).unwrap();
+    assert_eq!(store.runs().unwrap().0.len(), 5, "only said");
+    assert_eq!(
+        names(writer.prune(keep, false).unwrap()),
+        ["run-0", "run-1"]
+    );
+    let report = verify(&store, None).unwrap();
+    assert_eq!((report.removed, report.troubles), (2, Vec::new()));
+    assert!(writer.prune(keep, false).unwrap().is_empty());
+    let all = Keep {
+        younger_than: Some(std::time::Duration::ZERO),
+        bytes: None,
+    };
+    assert_eq!(names(writer.prune(all, false).unwrap()), ["run-2", "run-3"]);
+    assert_eq!(store.runs().unwrap().0, ["run-4"]);
+    // What is said to be gone does not come back, and nothing goes without a word.
+    fs::copy(folder.join("runs/run-4.log"), folder.join("runs/run-1.log")).unwrap();
+    drop(running);
+    fs::remove_file(folder.join("runs/run-4.log")).unwrap();
+    let files: Vec<_> = verify(&store, None)
+        .unwrap()
+        .troubles
+        .into_iter()
+        .map(|one| one.file)
+        .collect();
+    assert_eq!(files, ["runs/run-1.log", "runs/run-4.log"]);
+}
+
+#[test]
 fn a_folder_that_others_may_write_to_is_no_store() {
     use std::os::unix::fs::PermissionsExt;
 

@@ -32,6 +32,8 @@ pub struct Report {
     pub runs: usize,
     /// Of these, those that are still written.
     pub running: usize,
+    /// Those whose logs were taken away on purpose.
+    pub removed: usize,
     /// Frames that are as they were written.
     pub frames: u64,
     /// Records in them.
@@ -72,6 +74,16 @@ pub fn verify(store: &Store, key: Option<&str>) -> Result<Report, StoreError> {
     report.runs = runs.len();
     for run in runs {
         let file = format!("runs/{run}.log");
+        if stated.get(run) == Some(&Some(&What::Removed)) {
+            report.removed += 1;
+            if store.log(run).is_ok() {
+                report.trouble(
+                    file,
+                    "is there, and the ledger says that it was taken away".to_owned(),
+                );
+            }
+            continue;
+        }
         if !present.iter().any(|there| there == run) {
             // Its log may have been made after we looked.
             if store.log(run).is_err() {
@@ -107,10 +119,14 @@ fn stated<'s>(
         let fits = match &statement.what {
             What::Begin => runs.insert(run, None).is_none(),
             end @ What::End { .. } => runs.insert(run, Some(end)) == Some(None),
+            // Ended or not.
+            removed @ What::Removed => runs
+                .insert(run, Some(removed))
+                .is_some_and(|before| before != Some(removed)),
         };
         if !fits {
             let what = format!(
-                "says twice that {run} began or ended, or that it ended and not that it began"
+                "says twice that {run} began, ended or was taken away, or not that it began"
             );
             report.trouble("ledger".to_owned(), what);
         }

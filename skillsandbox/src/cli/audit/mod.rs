@@ -1,10 +1,17 @@
 //! `skillsandbox audit`: what was recorded.
 
+mod asked;
+mod diff;
+mod prune;
 mod query;
+mod read;
 mod runs;
+mod show;
+mod stats;
+mod tree;
 mod verify;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
@@ -26,14 +33,34 @@ enum Command {
     /// List the runs.
     Runs,
     Query(Box<query::QueryArguments>),
+    Stats(Box<stats::StatsArguments>),
+    Tree(tree::TreeArguments),
+    Diff(diff::DiffArguments),
+    Show(show::ShowArguments),
     Verify(verify::VerifyArguments),
+    Prune(prune::PruneArguments),
 }
 
 pub(super) fn run(arguments: &AuditArguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.audit_dir;
-    match &arguments.command {
+    let outcome = match &arguments.command {
         Command::Runs => runs::run(folder),
         Command::Query(arguments) => query::run(folder, arguments),
+        Command::Stats(arguments) => stats::run(folder, arguments),
+        Command::Tree(arguments) => tree::run(folder, arguments),
+        Command::Diff(arguments) => diff::run(folder, arguments),
+        Command::Show(arguments) => show::run(folder, arguments),
         Command::Verify(arguments) => verify::run(folder, arguments),
+        Command::Prune(arguments) => prune::run(folder, arguments),
+    };
+    match outcome {
+        // Whoever reads has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        outcome => outcome,
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -50,9 +50,10 @@ pub(super) fn run(folder: &Path, arguments: &VerifyArguments) -> anyhow::Result<
     }
     writeln!(
         out,
-        "{} runs, {} of them running; {} records in {} frames as they were written; {} lost when they were recorded; {} troubles",
+        "{} runs, {} of them running, {} taken away; {} records in {} frames as they were written; {} lost when they were recorded; {} troubles",
         report.runs,
         report.running,
+        report.removed,
         report.records,
         report.frames,
         report.lost,

@@ -1,0 +1,246 @@
+//! What happened most.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, Write},
+};
+
+use serde_json::Value;
+
+use super::{number, show::object, text};
+use crate::audit::text::{Escaped, Quoted};
+
+/// Different things of one kind that are counted: a skill may have named any number of files.
+const DIFFERENT_MAX: usize = 1_000_000;
+/// Minutes that are shown: those with most records, in the order of time.
+const MINUTES_SHOWN: usize = 60;
+/// Width of the longest bar.
+const BAR: u64 = 40;
+
+/// Counts of records.
+#[derive(Debug, Default)]
+pub struct Stats {
+    records: Count,
+    kinds: BTreeMap<String, Count>,
+    minutes: BTreeMap<String, Count>,
+    denials: Most,
+    paths: Most,
+    hosts: Most,
+    programs: Most,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    all: u64,
+    denied: u64,
+}
+
+impl Count {
+    fn add(&mut self, denied: bool) {
+        self.all += 1;
+        self.denied += u64::from(denied);
+    }
+}
+
+/// How often each of many different things was.
+#[derive(Debug, Default)]
+struct Most {
+    counts: HashMap<String, Count>,
+    /// Of things that came when there were too many.
+    others: Count,
+}
+
+impl Most {
+    fn add(&mut self, thing: String, denied: bool) {
+        if self.counts.len() >= DIFFERENT_MAX && !self.counts.contains_key(&thing) {
+            return self.others.add(denied);
+        }
+        self.counts.entry(thing).or_default().add(denied);
+    }
+
+    fn write(&self, out: &mut impl Write, title: &str, top: usize) -> io::Result<()> {
+        if self.counts.is_empty() {
+            return Ok(());
+        }
+        let mut most: Vec<_> = self.counts.iter().collect();
+        most.sort_by(|(one, first), (other, second)| (second.all, one).cmp(&(first.all, other)));
+        writeln!(out, "\n{title}: {} different", most.len())?;
+        for (thing, count) in most.iter().take(top) {
+            writeln!(out, "{:>12}{} {thing}", count.all, denied(**count))?;
+        }
+        if self.others.all > 0 {
+            writeln!(
+                out,
+                "{:>12} of still others, which are not told apart",
+                self.others.all
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn denied(count: Count) -> String {
+    match count.denied {
+        0 => String::new(),
+        denied => format!(" ({denied} denied)"),
+    }
+}
+
+impl Stats {
+    /// Takes a record.
+    pub fn add(&mut self, record: &Value) {
+        let of = |pointer: &str| text(record, pointer);
+        let Some(kind) = of("/kind") else { return };
+        let is_denied = of("/verdict") == Some("deny");
+        self.records.add(is_denied);
+        self.kinds
+            .entry(kind.to_owned())
+            .or_default()
+            .add(is_denied);
+        // `2026-11-27T18:00`
+        if let Some(minute) = of("/time").and_then(|time| time.get(..16)) {
+            self.minutes
+                .entry(minute.to_owned())
+                .or_default()
+                .add(is_denied);
+        }
+        let program = of("/executable").or(of("/comm"));
+        let program = program.map(|program| Quoted(program.as_bytes()).to_string());
+        if is_denied {
+            let by = program.as_deref().unwrap_or("the name server");
+            self.denials
+                .add(format!("{kind} {} by {by}", object(record)), true);
+        }
+        if let Some(path) = of("/path") {
+            self.paths
+                .add(Quoted(path.as_bytes()).to_string(), is_denied);
+        }
+        let host = match (of("/name"), of("/address"), number(record, "/port")) {
+            (Some(name), Some(_), Some(port)) => {
+                Some(format!("{}:{port}", Escaped(name.as_bytes())))
+            }
+            (None, Some(address), Some(port)) => Some(format!("{address} {port}")),
+            (Some(name), ..) if kind == "dns" => Some(Escaped(name.as_bytes()).to_string()),
+            _ => None,
+        };
+        if let Some(host) = host {
+            self.hosts.add(host, is_denied);
+        }
+        if let Some(program) = program.filter(|_| of("/verdict").is_some()) {
+            self.programs.add(program, is_denied);
+        }
+    }
+
+    /// Whether there is anything to show.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.all == 0
+    }
+
+    /// Writes them: of each list so many.
+    pub fn write(&self, out: &mut impl Write, top: usize) -> io::Result<()> {
+        writeln!(
+            out,
+            "{:>12}{} records",
+            self.records.all,
+            denied(self.records)
+        )?;
+        for (kind, count) in &self.kinds {
+            writeln!(
+                out,
+                "{:>12}{} {}",
+                count.all,
+                denied(*count),
+                Escaped(kind.as_bytes())
+            )?;
+        }
+        self.denials.write(out, "denials", top)?;
+        self.programs.write(out, "programs", top)?;
+        self.hosts.write(out, "hosts", top)?;
+        self.paths.write(out, "paths", top)?;
+        self.write_minutes(out)
+    }
+
+    fn write_minutes(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut most: Vec<_> = self.minutes.iter().collect();
+        let Some(longest) = most.iter().map(|(_, count)| count.all).max() else {
+            return Ok(());
+        };
+        most.sort_by_key(|(_, count)| std::cmp::Reverse(count.all));
+        most.truncate(MINUTES_SHOWN);
+        most.sort();
+        writeln!(out, "\nminutes: {} with records", self.minutes.len())?;
+        for (minute, count) in most {
+            let bar = count.all.saturating_mul(BAR).div_ceil(longest);
+            let bar = "#".repeat(usize::try_from(bar).unwrap_or_default());
+            writeln!(
+                out,
+                "{} {bar} {}{}",
+                Escaped(minute.as_bytes()),
+                count.all,
+                denied(*count)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl PartialOrd for Count {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Count {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.all, self.denied).cmp(&(other.all, other.denied))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_most_comes_first_and_denials_are_told() {
+        let mut stats = Stats::default();
+        let open = |path: &str, verdict: &str, minute: &str| {
+            json!({"kind": "open", "time": format!("2026-11-27T18:{minute}:01Z"), "verdict": verdict,
+                "path": path, "comm": "cat", "executable": "/usr/bin/cat", "reason": "no_rule"})
+        };
+        stats.add(&open("/a", "allow", "00"));
+        for _ in 0..4 {
+            stats.add(&open("/b c", "deny", "01"));
+        }
+        stats.add(
+            &json!({"kind": "connect", "time": "2026-11-27T18:01:09Z", "verdict": "allow",
+            "address": "203.0.113.1", "port": 443, "name": "api.example", "comm": "curl"}),
+        );
+        stats.add(&json!({"kind": "end", "time": "2026-11-27T18:01:10Z"}));
+        let mut out = Vec::new();
+        stats.write(&mut out, 1).unwrap();
+        let expected = "           7 (4 denied) records\n\
+            \x20          1 connect\n\
+            \x20          1 end\n\
+            \x20          5 (4 denied) open\n\
+            \n\
+            denials: 1 different\n\
+            \x20          4 (4 denied) open \"/b c\" by /usr/bin/cat\n\
+            \n\
+            programs: 2 different\n\
+            \x20          5 (4 denied) /usr/bin/cat\n\
+            \n\
+            hosts: 1 different\n\
+            \x20          1 api.example:443\n\
+            \n\
+            paths: 2 different\n\
+            \x20          4 (4 denied) \"/b c\"\n\
+            \n\
+            minutes: 2 with records\n\
+            2026-11-27T18:00 ####### 1\n\
+            2026-11-27T18:01 ######################################## 6 (4 denied)\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

@@ -1,0 +1,122 @@
+//! The options by which records are asked for.
+
+use std::io;
+
+use clap::{Args, ValueEnum};
+use globset::GlobMatcher;
+use serde_json::Value;
+
+use super::read;
+use crate::{
+    audit::{
+        query::{Filter, Moment, Process, RuleIs, glob, number, path_glob, text},
+        store::{About, Store},
+    },
+    manifest::Cidr,
+};
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Verdict {
+    Allow,
+    Deny,
+}
+
+/// Which records.
+#[derive(Args, Debug)]
+pub(super) struct Asked {
+    /// Of this run: its name, that of its sandbox, `last`, or `last-1` for the one before.
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+    /// Of runs of this skill.
+    #[arg(long, value_name = "PATTERN", value_parser = glob)]
+    skill: Option<GlobMatcher>,
+    /// At this time or later.
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
+    /// Before this time.
+    #[arg(long, value_name = "TIME")]
+    until: Option<Moment>,
+    /// Of what was allowed, or denied.
+    #[arg(long, value_enum)]
+    verdict: Option<Verdict>,
+    /// Of these kinds: open, exec, connect, dns, … as docs/events.md has them.
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    kind: Vec<String>,
+    /// About a file or unix socket whose path is like this. Can be given more than once, as those below.
+    #[arg(long, value_name = "PATTERN", value_parser = path_glob)]
+    path: Vec<GlobMatcher>,
+    /// About an address of this network: 203.0.113.0/24.
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    addr: Vec<Cidr>,
+    /// About a host whose name is like this.
+    #[arg(long, value_name = "PATTERN", value_parser = glob)]
+    name: Vec<GlobMatcher>,
+    /// Of the process of this id, or whose program's path or name is like this.
+    #[arg(long, value_name = "ID|PATTERN")]
+    process: Option<Process>,
+    /// Decided by the rule of this number, or whose text is like this.
+    #[arg(long, value_name = "NUMBER|PATTERN")]
+    rule: Option<RuleIs>,
+}
+
+fn cidr(text: &str) -> Result<Cidr, String> {
+    text.parse().map_err(|refusal| format!("{refusal:?}"))
+}
+
+impl Asked {
+    fn filter(&self) -> Filter {
+        Filter {
+            since: self.since,
+            until: self.until,
+            verdict: self.verdict.map(|verdict| match verdict {
+                Verdict::Allow => "allow".to_owned(),
+                Verdict::Deny => "deny".to_owned(),
+            }),
+            kinds: self.kind.clone(),
+            paths: self.path.clone(),
+            addresses: self.addr.clone(),
+            names: self.name.clone(),
+            process: self.process.clone(),
+            rule: self.rule.clone(),
+        }
+    }
+
+    /// Hands out the records that are asked for, with the name of their run and as they were written out.
+    /// Tells what was lost when they were recorded; an exit code is one for logs that could not be read.
+    pub(super) fn each(
+        &self,
+        store: &Store,
+        mut take: impl FnMut(&str, &Value, &[u8]) -> io::Result<()>,
+    ) -> anyhow::Result<Option<u8>> {
+        let filter = self.filter();
+        let runs = match &self.run {
+            Some(meant) => vec![read::find(store, meant)?],
+            None => store.runs()?.0,
+        };
+        let (mut unread, mut lost) = (None, 0);
+        for run in runs {
+            let wanted = |about: &About| {
+                let skill = self.skill.as_ref();
+                skill.is_none_or(|skill| skill.is_match(&about.skill_name))
+            };
+            let read = read::each(store, &run, wanted, |record, line| {
+                if text(record, "/kind") == Some("lost") {
+                    let causes = ["/dropped/allowed", "/dropped/denied", "/dropped/processes"];
+                    let dropped = causes.iter().filter_map(|cause| number(record, cause));
+                    lost += dropped.sum::<u64>();
+                }
+                if filter.matches(record) {
+                    take(&run, record, line)?;
+                }
+                Ok(())
+            });
+            unread = read::unread(&run, read)?.or(unread);
+        }
+        if lost > 0 {
+            tracing::warn!(
+                "{lost} events of these runs were lost when they were recorded: see `audit query --kind lost`"
+            );
+        }
+        Ok(unread)
+    }
+}

@@ -1,0 +1,43 @@
+//! `skillsandbox audit tree`.
+
+use std::{io, path::Path, process::ExitCode};
+
+use clap::Args;
+
+use super::read;
+use crate::audit::{query::Tree, store::Store};
+
+/// Exit code of a run without processes.
+const NOTHING: u8 = 1;
+
+/// Draw the processes of a run: who started whom, how often each did what, and what it was denied.
+///
+/// Exit code 0 when there are processes, 1 when there are none, 123 when the log could not be read to its end.
+#[derive(Args, Debug)]
+pub(super) struct TreeArguments {
+    /// The run: its name, that of its sandbox, `last`, or `last-1` for the one before.
+    #[arg(default_value = "last")]
+    run: String,
+}
+
+pub(super) fn run(folder: &Path, arguments: &TreeArguments) -> anyhow::Result<ExitCode> {
+    let store = Store::open(folder)?;
+    let run = read::find(&store, &arguments.run)?;
+    let mut tree = Tree::default();
+    let read = read::each(
+        &store,
+        &run,
+        |_| true,
+        |record, _| {
+            tree.add(record);
+            Ok(())
+        },
+    );
+    let unread = read::unread(&run, read)?;
+    tree.write(&mut io::stdout().lock())?;
+    Ok(match unread {
+        Some(code) => ExitCode::from(code),
+        None if tree.is_empty() => ExitCode::from(NOTHING),
+        None => ExitCode::SUCCESS,
+    })
+}
