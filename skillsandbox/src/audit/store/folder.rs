@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, FlockOperation, Gid, Mode, OFlags, flock, fstat, mkdirat, openat},
+    fs::{AtFlags, Dir, FlockOperation, Gid, Mode, OFlags, flock, mkdirat, openat, stat},
     io::Errno,
 };
 
@@ -59,6 +59,7 @@ impl Store {
             Err(Errno::NOENT) => return Err(missing()),
             opened => opened.map_err(system(path, "open the folder"))?,
         };
+        refuse_shared(path)?;
         Self::of(path, folder)?.ok_or_else(missing)
     }
 
@@ -153,12 +154,7 @@ impl Writer {
             source,
         })?;
         let folder = open_folder(path).map_err(system(path, "open the folder"))?;
-        let status = fstat(&folder).map_err(system(path, "look at the folder"))?;
-        if status.st_uid != rustix::process::geteuid().as_raw() || status.st_mode & 0o022 != 0 {
-            return Err(StoreError::NotOurs {
-                path: path.to_owned(),
-            });
-        }
+        refuse_shared(path)?;
         // One at a time: two would make two keys.
         flock(&folder, FlockOperation::LockExclusive).map_err(system(path, "lock the folder"))?;
         let group = group();
@@ -224,6 +220,30 @@ impl Writer {
         give(ledger.as_fd(), self.group)?;
         ledger::append(&mut ledger, &self.key, time, run, what)
     }
+}
+
+/// Refuses a folder that somebody else could write to, or put another in the place of.
+fn refuse_shared(path: &Path) -> Result<(), StoreError> {
+    const OTHERS_WRITE: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    let own = rustix::process::geteuid().as_raw();
+    let absolute = std::path::absolute(path).map_err(|source| StoreError::System {
+        path: path.to_owned(),
+        what: "find the folder",
+        source,
+    })?;
+    for folder in absolute.ancestors() {
+        let status = stat(folder).map_err(system(folder, "look at the folder"))?;
+        let theirs = status.st_uid != 0 && status.st_uid != own;
+        // In a sticky folder nobody takes what is another's away.
+        let sticky = folder != absolute && status.st_mode & STICKY != 0;
+        if theirs || status.st_mode & OTHERS_WRITE != 0 && !sticky {
+            return Err(StoreError::NotOurs {
+                path: folder.to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn give(file: BorrowedFd<'_>, group: Option<Gid>) -> Result<(), Errno> {

@@ -40,7 +40,7 @@ pub use verify::{Report, Trouble, verify};
 pub enum StoreError {
     /// The folder's owner or mode lets others write there.
     #[error(
-        "{} is not kept from others: it must belong to the user who records, and nobody else may write to it", path.display()
+        "{} is not kept from others: the folder of an audit store, and those above it, must belong to root or to you, and nobody else may write to them", path.display()
     )]
     NotOurs {
         /// The folder.

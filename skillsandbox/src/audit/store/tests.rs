@@ -278,9 +278,22 @@ fn a_folder_that_others_may_write_to_is_no_store() {
     let linked = scratch.path("linked");
     std::os::unix::fs::symlink(&folder, &linked).unwrap();
     assert!(Writer::open(&linked).is_err());
+    // Nor one in it, which others could put another in the place of.
+    let below = folder.join("audit");
+    assert!(matches!(
+        Writer::open(&below),
+        Err(StoreError::NotOurs { .. })
+    ));
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     assert!(matches!(
         Store::open(&folder),
         Err(StoreError::Missing { .. })
+    ));
+    record(&below, "run-1");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o757)).unwrap();
+    assert!(matches!(
+        Store::open(&below),
+        Err(StoreError::NotOurs { .. })
     ));
 }
 
