@@ -384,6 +384,16 @@ impl Mutation {
 }
 
 #[test]
+fn an_emptied_log_is_named() {
+    let scratch = Scratch::new("emptied");
+    let folder = scratch.path("audit");
+    record(&folder, "run-1");
+    fs::write(folder.join("runs/run-1.log"), "").unwrap();
+    let store = Store::open(&folder).unwrap();
+    assert_eq!(verify(&store, None).unwrap().troubles.len(), 1);
+}
+
+#[test]
 fn of_a_thousand_mutations_none_is_unseen() {
     let scratch = Scratch::new("mutations");
     let whole = scratch.path("whole");

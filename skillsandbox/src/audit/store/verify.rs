@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     io::{self, BufReader},
 };
 
@@ -55,8 +56,15 @@ pub fn verify(store: &Store, key: Option<&str>) -> Result<Report, StoreError> {
             source: io::Error::other("it is not 64 hexadecimal digits of a key"),
         })?,
     };
-    // The logs first: one that begins meanwhile is in the ledger then.
+    // First who is still written: who ends has said so in the ledger before.
     let (present, foreign) = store.runs()?;
+    let mut running = BTreeSet::new();
+    for run in &present {
+        // One that is gone by now is said to be by the ledger.
+        if store.log(run).is_ok_and(|log| Store::is_written(&log)) {
+            running.insert(run.as_str());
+        }
+    }
     let (statements, wrong) = ledger::read(&store.ledger()?, &key);
     let mut report = Report::default();
     for (line, what) in wrong {
@@ -84,18 +92,27 @@ pub fn verify(store: &Store, key: Option<&str>) -> Result<Report, StoreError> {
             }
             continue;
         }
-        if !present.iter().any(|there| there == run) {
+        if present
+            .binary_search_by(|there| there.as_str().cmp(run))
+            .is_err()
+        {
             // Its log may have been made after we looked.
             if store.log(run).is_err() {
                 report.trouble(file, "is gone: the ledger says that it began".to_owned());
             }
             continue;
         }
-        if !stated.contains_key(run) {
+        let running = running.contains(run);
+        // Its line is written after its log is made, and before anything is in that.
+        if !running && !stated.contains_key(run) {
+            let is_new = |log: File| log.metadata().is_ok_and(|log| log.len() == 0);
+            if store.log(run).is_ok_and(is_new) {
+                continue;
+            }
             report.trouble(file.clone(), "is not in the ledger".to_owned());
         }
         let end = stated.get(run).copied().flatten();
-        if let Err(error) = one(store, run, end, &file, &mut report) {
+        if let Err(error) = one(store, run, end, running, &mut report) {
             report.trouble(file, error.to_string());
         }
     }
@@ -139,11 +156,11 @@ fn one(
     store: &Store,
     run: &str,
     end: Option<&What>,
-    file: &str,
+    running: bool,
     report: &mut Report,
 ) -> Result<(), StoreError> {
+    let file = format!("runs/{run}.log");
     let log = store.log(run)?;
-    let running = Store::is_written(&log);
     let mut replay = match Replay::open(BufReader::new(log), run) {
         Ok(replay) => replay,
         // Not written yet, or not to its end.
@@ -152,7 +169,7 @@ fn one(
             return Ok(());
         }
         Err(error) => {
-            report.trouble(file.to_owned(), error.to_string());
+            report.trouble(file, error.to_string());
             return Ok(());
         }
     };
@@ -177,7 +194,7 @@ fn one(
     report.frames += replay.chain().frames();
     report.records += records;
     report.lost += lost;
-    let mut trouble = |what: String| report.trouble(file.to_owned(), what);
+    let mut trouble = |what: String| report.trouble(file.clone(), what);
     match read {
         Err(ReplayError::Frame(FrameError::Cut { .. })) if running => {}
         Err(error) => {
@@ -191,6 +208,8 @@ fn one(
         trouble(format!("holds {} events twice", sequences.repeated()));
     }
     match end {
+        // It goes on, or it has ended since we looked.
+        _ if running => report.running += 1,
         Some(What::End {
             frames,
             root,
@@ -216,7 +235,6 @@ fn one(
                 ));
             }
         }
-        _ if running => report.running += 1,
         _ => trouble(
             "has no end in the ledger: whoever wrote it was killed, or its end was taken away"
                 .to_owned(),
