@@ -18,8 +18,9 @@ const MEMORY: &str = "4G";
 /// three boots of four with `quiet`). A fifth level of page tables only costs time.
 const CPU: &str = "max,-cx16,-la57";
 /// The BPF security module is compiled into Debian's kernels, but off unless it is asked for. After
-/// an oops nothing that a test says is worth anything: stop.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic mitigations=off \
+/// an oops nothing that a test says is worth anything: stop. What the emulator has made of a program's
+/// code serves the next process only at the same addresses.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic mitigations=off norandmaps \
                                 random.trust_cpu=on lsm=bpf,landlock,lockdown,yama";
 
 /// Linux 7 allocates the programs' task storage with `kmalloc_nolock`, which on a processor without
