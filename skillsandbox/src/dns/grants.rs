@@ -20,7 +20,7 @@ use crate::{
     },
     isolate::firewall::{Firewall, FirewallError},
     kernel::{AddressRules, KernelError, NAMED_ADDRESSES_MAX},
-    policy::{Age, CompileError, Network, RuleSet},
+    policy::{Age, CompileError, HostRules, Network, RuleSet},
 };
 
 /// Why an address cannot be given to a name.
@@ -48,6 +48,7 @@ pub enum GrantError {
 /// The addresses of the names of one sandbox, here, in the kernel and in the firewalls.
 #[derive(Debug)]
 pub struct Grants {
+    hosts: HostRules,
     state: Mutex<State>,
     firewalls: Arc<tokio::sync::Mutex<Firewalls>>,
 }
@@ -89,6 +90,7 @@ impl Grants {
     #[must_use]
     pub fn new(rules: RuleSet, kernel: Option<AddressRules>, firewalls: Vec<Firewall>) -> Self {
         Self {
+            hosts: HostRules::of(&rules),
             state: Mutex::new(State {
                 rules,
                 table: Table::new(NAMED_ADDRESSES_MAX),
@@ -106,7 +108,7 @@ impl Grants {
 
     /// Number of the first rule that covers this name.
     pub(super) fn rule_of(&self, name: &str) -> Option<u16> {
-        self.state().rules.naming(name).next()
+        self.hosts.naming(name).first().copied()
     }
 
     /// A rule, for the record.
@@ -122,7 +124,7 @@ impl Grants {
 
     /// Whether the manifest has this name itself, not only a wildcard.
     pub(super) fn is_stated(&self, name: &str) -> bool {
-        self.state().rules.states(name)
+        self.hosts.states(name)
     }
 
     /// Whether a name may have this address: a public one, or one that a rule on addresses covers. Or
@@ -143,7 +145,7 @@ impl Grants {
         let mut state = self.state();
         let mut changes = Vec::new();
         for (address, ttl) in addresses {
-            match state.give(name, *address, *ttl, now) {
+            match state.give(&self.hosts, name, *address, *ttl, now) {
                 Ok(true) => changes.push(AddressChange {
                     change: Change::Granted,
                     name: name.to_owned(),
@@ -163,7 +165,7 @@ impl Grants {
         let mut changes = Vec::new();
         let mut outcome = Ok(());
         for (address, name) in state.table.age(now) {
-            match state.apply(address) {
+            match state.apply(&self.hosts, address) {
                 Ok(()) => changes.push(AddressChange {
                     change: Change::Expired,
                     name,
@@ -214,6 +216,7 @@ impl State {
     /// Whether the name did not have the address before.
     fn give(
         &mut self,
+        hosts: &HostRules,
         name: &str,
         address: IpAddr,
         ttl: u32,
@@ -224,17 +227,17 @@ impl State {
             && let Some(oldest) = self.table.oldest()
         {
             self.table.forget(oldest);
-            self.apply(oldest)?;
+            self.apply(hosts, oldest)?;
             given = self.table.give(name, address, ttl, now);
         }
         match given {
             Given::Again => Ok(false),
             Given::Full => Err(GrantError::Full),
             Given::Now => {
-                if let Err(error) = self.apply(address) {
+                if let Err(error) = self.apply(hosts, address) {
                     self.table.forget(address);
                     // What the other names of the address had goes with it, in the kernel as well.
-                    self.apply(address)?;
+                    self.apply(hosts, address)?;
                     return Err(error);
                 }
                 Ok(true)
@@ -243,10 +246,11 @@ impl State {
     }
 
     /// Has the kernel decide on an address as the table says.
-    fn apply(&mut self, address: IpAddr) -> Result<(), GrantError> {
+    fn apply(&mut self, hosts: &HostRules, address: IpAddr) -> Result<(), GrantError> {
         let mut named: Vec<(u16, Age)> = Vec::new();
         for entry in self.table.of(address) {
-            named.extend(self.rules.naming(&entry.name).map(|rule| (rule, entry.age)));
+            let rules = hosts.naming(&entry.name).into_iter();
+            named.extend(rules.map(|rule| (rule, entry.age)));
         }
         // Fresh before aged, so that the same ports of two names are told of by the one that counts.
         named.sort_by_key(|(rule, age)| (*age == Age::Aged, *rule));

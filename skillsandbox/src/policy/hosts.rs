@@ -1,6 +1,6 @@
 //! Rules on names of hosts, and what they make of the addresses that the names turn out to have.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use skillsandbox_common::{
     header::Reason,
@@ -51,6 +51,49 @@ pub enum Age {
     Aged,
 }
 
+/// The rules on names, to be asked often.
+#[derive(Debug, Default)]
+pub struct HostRules {
+    exact: HashMap<String, Vec<u16>>,
+    wildcards: Vec<(DomainPattern, u16)>,
+}
+
+impl HostRules {
+    /// Those of a rule set.
+    #[must_use]
+    pub fn of(rules: &RuleSet) -> Self {
+        let mut of = Self::default();
+        for (number, rule) in rules.numbered() {
+            match &rule.subject {
+                Subject::Host {
+                    pattern: DomainPattern::Exact(name),
+                    ..
+                } => of.exact.entry(name.clone()).or_default().push(number),
+                Subject::Host { pattern, .. } => of.wildcards.push((pattern.clone(), number)),
+                _ => {}
+            }
+        }
+        of
+    }
+
+    /// What [`RuleSet::naming`] says.
+    #[must_use]
+    pub fn naming(&self, name: &str) -> Vec<u16> {
+        let wild = self.wildcards.iter();
+        let wild = wild.filter(|(pattern, _)| names(pattern, name));
+        let mut numbers = self.exact.get(name).cloned().unwrap_or_default();
+        numbers.extend(wild.map(|(_, number)| *number));
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Whether a rule has this name itself, not only a wildcard above it.
+    #[must_use]
+    pub fn states(&self, name: &str) -> bool {
+        self.exact.contains_key(name)
+    }
+}
+
 impl RuleSet {
     /// Numbers of the rules that cover a name, which is in lower case and without the last dot.
     pub fn naming<'a>(&'a self, name: &'a str) -> impl Iterator<Item = u16> + 'a {
@@ -59,14 +102,6 @@ impl RuleSet {
                 Subject::Host { pattern, .. } if names(pattern, name) => Some(number),
                 _ => None,
             })
-    }
-
-    /// Whether a rule has this name itself, not only a wildcard above it.
-    #[must_use]
-    pub fn states(&self, name: &str) -> bool {
-        self.rules().iter().any(|rule| {
-            matches!(&rule.subject, Subject::Host { pattern: DomainPattern::Exact(stated), .. } if stated == name)
-        })
     }
 
     /// Whether a rule is about hosts by their names.
@@ -224,7 +259,12 @@ mod tests {
     #[test]
     fn a_wildcard_covers_every_depth_and_not_the_apex() {
         let rules = rules();
-        let numbers = |name| rules.naming(name).collect::<Vec<_>>();
+        let hosts = HostRules::of(&rules);
+        let numbers = |name| {
+            let numbers: Vec<_> = rules.naming(name).collect();
+            assert_eq!(hosts.naming(name), numbers, "{name}");
+            numbers
+        };
         assert_eq!(numbers("api.example.com"), [1, 2]);
         assert_eq!(numbers("a.b.c.example.com"), [2]);
         assert!(numbers("example.com").is_empty());
@@ -239,6 +279,9 @@ mod tests {
         let rules = rules();
         assert_eq!(rules.naming("mozilla.cloudflare-dns.com").count(), 0);
         assert_eq!(rules.naming("other.cloudflare-dns.com").count(), 1);
+        let hosts = HostRules::of(&rules);
+        assert!(hosts.naming("mozilla.cloudflare-dns.com").is_empty());
+        assert!(hosts.states("api.example.com") && !hosts.states("b.example.com"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub use explain::{
     Advice, DeniedAddress, DeniedFile, advise_address, advise_bind, advise_name, advise_other,
     advise_unix,
 };
-pub use hosts::{Age, RESOLVERS};
+pub use hosts::{Age, HostRules, RESOLVERS};
 pub use network::{Network, NetworkError};
 pub use rules::{Grant, Rule, RuleSet, Subject};
 
