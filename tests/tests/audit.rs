@@ -15,7 +15,7 @@ use skillsandbox_tests::{
 };
 
 /// How often to kill.
-const MOMENTS: u64 = 12;
+const MOMENTS: u64 = 8;
 /// Far longer than a start takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -58,8 +58,8 @@ struct Measured {
 /// The costs of lookups, as a table.
 pub(super) fn lookups(scene: &Scene, programs: &Programs) -> Result<Table> {
     eprintln!("measuring: lookups…");
-    let client = programs.workload.with_file_name("lookups");
-    fs::copy(&client, scene.skill().join("lookups"))?;
+    let client = programs.workload.with_file_name("questions");
+    fs::copy(&client, scene.skill().join("questions"))?;
     let manifest = scene.output("names.yaml");
     fs::write(&manifest, names())?;
     let server = Server::answering(scene)?;
@@ -72,7 +72,7 @@ pub(super) fn lookups(scene: &Scene, programs: &Programs) -> Result<Table> {
         }
         for ((way, _), measured) in order {
             let direct = |port: u16| {
-                let mut words = vec![scene.skill().join("lookups").display().to_string()];
+                let mut words = vec![scene.skill().join("questions").display().to_string()];
                 words.extend(asking(&format!("127.0.0.1:{port}")));
                 words
             };
@@ -125,7 +125,7 @@ fn names() -> String {
         "skill: {{ name: lookups, version: \"1\" }}\n\
          permissions:\n  network: {{ egress: [{entries}] }}\n\
          resources: {{ max_runtime_seconds: 600, cpu_shares: 1024 }}\n\
-         entrypoint: {{ command: /skill/lookups, workdir: /skill }}\n"
+         entrypoint: {{ command: /skill/questions, workdir: /skill }}\n"
     )
 }
 

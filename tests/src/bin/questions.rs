@@ -1,4 +1,4 @@
-//! What `cargo xtask bench` measures of name servers: `lookups SERVER NAMES COUNT CLIENTS` asks for
+//! What `cargo xtask bench` measures of name servers: `questions SERVER NAMES COUNT CLIENTS` asks for
 //! `n0.example.com` and so on, each client one question at a time, first each name once and then all
 //! again until there were COUNT questions. Writes one line.
 
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn main() -> Result<()> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [server, names, count, clients] = arguments.as_slice() else {
-        anyhow::bail!("usage: lookups SERVER NAMES COUNT CLIENTS");
+        anyhow::bail!("usage: questions SERVER NAMES COUNT CLIENTS");
     };
     let server: SocketAddr = server.parse().context("SERVER is no address with a port")?;
     let (names, count): (usize, usize) = (names.parse()?, count.parse()?);
