@@ -1,7 +1,4 @@
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex},
-};
+use std::net::IpAddr;
 
 use serde_json::Value;
 use skillsandbox_common::{
@@ -14,34 +11,8 @@ use crate::audit::{
     describe::{Judge, Names, RuleText},
     json_lines::JsonLines,
     record::Deadline,
-    testing,
+    testing::{self, Shared},
 };
-
-/// Memory that a sink can own and a test can read.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Shared {
-    fn records(&self) -> Vec<Value> {
-        let bytes = self.0.lock().unwrap();
-        let lines = bytes.split(|byte| *byte == b'\n');
-        lines
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).unwrap())
-            .collect()
-    }
-}
 
 fn knowledge(rules: &[RuleText]) -> Knowledge<'_> {
     Knowledge {

@@ -12,6 +12,7 @@ pub mod collect;
 pub mod counts;
 pub mod decode;
 pub mod describe;
+pub(crate) mod field;
 pub(crate) mod json;
 pub mod json_lines;
 pub mod process;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{number, text};
+use crate::audit::field::{number, text};
 use crate::audit::text::Quoted;
 
 /// What somebody did to something, however often: as a line says it.

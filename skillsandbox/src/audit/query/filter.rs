@@ -9,7 +9,7 @@ use std::{
 use globset::GlobMatcher;
 use serde_json::Value;
 
-use super::{number, text};
+use crate::audit::field::{number, text};
 use crate::manifest::Cidr;
 
 /// Every one that is set must hold; of a list, one.

@@ -2,14 +2,12 @@
 //! them, whatever they were made of.
 
 mod diff;
-mod field;
 mod filter;
 mod show;
 mod stats;
 mod tree;
 
 pub use diff::{Diff, Difference};
-pub(crate) use field::{number, text};
 pub use filter::{Filter, Moment, Process, RuleIs};
 pub(crate) use filter::{glob, path_glob};
 pub use show::{Format, Output, sentence};

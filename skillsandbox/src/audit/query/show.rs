@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use super::{number, text};
+use crate::audit::field::{number, text};
 use crate::audit::text::{Escaped, Quoted};
 
 /// How records are shown.

@@ -7,7 +7,8 @@ use std::{
 
 use serde_json::Value;
 
-use super::{number, show::object, text};
+use super::show::object;
+use crate::audit::field::{number, text};
 use crate::audit::text::{Escaped, Quoted};
 
 /// Different things of one kind that are counted: a skill may have named any number of files.

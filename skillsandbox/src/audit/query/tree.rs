@@ -7,7 +7,8 @@ use std::{
 
 use serde_json::Value;
 
-use super::{number, show::object, text};
+use super::show::object;
+use crate::audit::field::{number, text};
 use crate::audit::text::Quoted;
 
 /// Different denials of one process, and programs, that are kept; the others are counted.

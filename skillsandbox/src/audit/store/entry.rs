@@ -16,6 +16,9 @@ const NOTE: u8 = 2;
 /// An event.
 const EVENT: u8 = 3;
 
+/// Bytes of a length.
+const LENGTH: usize = 4;
+
 /// Texts that may follow an event.
 const HOST: u8 = 1;
 const PERMIT: u8 = 2;
@@ -33,10 +36,10 @@ pub(super) enum Entry<'a> {
 ///
 /// | bytes | what |
 /// | --- | --- |
-/// | 2 | length of the event |
+/// | 4 | length of the event |
 /// | … | the event |
 /// | 1, 1, 4 | verdict, reason, rule |
-/// | 1, 2, … | which text, its length, the text; any number of times |
+/// | 1, 4, … | which text, its length, the text; any number of times |
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said<'a> {
     pub(super) verdict: u8,
@@ -54,22 +57,19 @@ pub(super) struct Said<'a> {
 pub struct EntryError;
 
 impl Entry<'_> {
-    /// Appends it. Texts too long for their length are cut: none is.
+    /// Appends it.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.push(match self {
+            Self::About(_) => ABOUT,
+            Self::Note(_) => NOTE,
+            Self::Event { .. } => EVENT,
+        });
         let start = out.len();
-        out.extend_from_slice(&[0; 5]);
-        let tag = match self {
-            Self::About(json) => {
-                out.extend_from_slice(json);
-                ABOUT
-            }
-            Self::Note(json) => {
-                out.extend_from_slice(json);
-                NOTE
-            }
+        out.extend_from_slice(&[0; LENGTH]);
+        match self {
+            Self::About(json) | Self::Note(json) => out.extend_from_slice(json),
             Self::Event { bytes, said } => {
-                let bytes = short(bytes);
-                out.extend_from_slice(&length(bytes));
+                out.extend_from_slice(&length(bytes.len()));
                 out.extend_from_slice(bytes);
                 out.extend_from_slice(&[said.verdict, said.reason]);
                 out.extend_from_slice(&said.rule.to_le_bytes());
@@ -80,32 +80,23 @@ impl Entry<'_> {
                 ];
                 for (tag, text) in texts {
                     if let Some(text) = text {
-                        let text = short(text.as_bytes());
                         out.push(tag);
-                        out.extend_from_slice(&length(text));
-                        out.extend_from_slice(text);
+                        out.extend_from_slice(&length(text.len()));
+                        out.extend_from_slice(text.as_bytes());
                     }
                 }
-                EVENT
             }
-        };
-        let rest = u32::try_from(out.len() - start - 5).unwrap_or(u32::MAX);
-        let head = out.get_mut(start..start + 5).unwrap_or_default();
-        for (place, byte) in head
-            .iter_mut()
-            .zip([[tag].as_slice(), &rest.to_le_bytes()].concat())
-        {
-            *place = byte;
+        }
+        let rest = length(out.len() - start - LENGTH);
+        if let Some(place) = out.get_mut(start..start + LENGTH) {
+            place.copy_from_slice(&rest);
         }
     }
 }
 
-fn short(bytes: &[u8]) -> &[u8] {
-    bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes)
-}
-
-fn length(bytes: &[u8]) -> [u8; 2] {
-    u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_le_bytes()
+/// A length. A frame is far shorter than the longest.
+fn length(bytes: usize) -> [u8; LENGTH] {
+    u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 /// The entries of a payload.
@@ -125,8 +116,7 @@ pub(super) fn entries(payload: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, 
 
 fn entry<'a>(from: &mut Reader<'a>) -> Option<Entry<'a>> {
     let [tag] = from.array()?;
-    let length = u32::from_le_bytes(from.array()?);
-    let body = from.take(length.try_into().ok()?)?;
+    let body = from.text()?;
     match tag {
         ABOUT => Some(Entry::About(body)),
         NOTE => Some(Entry::Note(body)),
@@ -172,8 +162,8 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> Option<&'a [u8]> {
-        let length = u16::from_le_bytes(self.array()?);
-        self.take(length.into())
+        let length = u32::from_le_bytes(self.array()?);
+        self.take(length.try_into().ok()?)
     }
 }
 

@@ -110,8 +110,12 @@ impl Store {
     }
 
     /// Whether somebody still writes this log.
-    pub(super) fn is_written(log: &File) -> bool {
-        flock(log, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    pub fn is_written(&self, log: &File) -> Result<bool, StoreError> {
+        match flock(log, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => Err(self.failed("find out who writes a log")(error.into())),
+        }
     }
 
     pub(super) fn key(&self) -> Result<PublicKey, StoreError> {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Store, StoreError, Writer,
+    StoreError, Writer,
     ledger::{self, What},
 };
 
@@ -51,7 +51,7 @@ impl Writer {
                 .younger_than
                 .is_some_and(|least| age.is_some_and(|age| age >= least));
             let is_too_much = keep.bytes.is_some_and(|most| bytes > most);
-            if (is_old || is_too_much) && !Store::is_written(&log) {
+            if (is_old || is_too_much) && !store.is_written(&log)? {
                 pruned.push(Pruned {
                     run,
                     bytes: status.len(),

@@ -2,7 +2,6 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
 };
 
 use proptest::{prelude::*, sample::Index};
@@ -19,25 +18,10 @@ use crate::{
         describe::{Judge, Knowledge, Names, RuleText},
         json_lines::JsonLines,
         record::{AddressChange, Change, Ending, Note},
-        testing::{self, Scratch},
+        testing::{self, Scratch, Shared},
     },
     policy::{Advice, DeniedFile},
 };
-
-/// Memory that a sink can own and a test can read.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Says of an event what nobody can say later.
 struct Then;
@@ -145,8 +129,7 @@ fn record(store: &Path, run: &str) -> Vec<u8> {
         errors.is_empty() && summary.accounting.balanced,
         "{summary:?}"
     );
-    let out = out.0.lock().unwrap();
-    out.clone()
+    out.bytes()
 }
 
 fn replayed(store: &Store, run: &str) -> Vec<u8> {

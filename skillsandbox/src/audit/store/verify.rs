@@ -3,12 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufReader, Read},
 };
 
 use serde_json::Value;
 
-use crate::audit::query::{number, text};
+use crate::audit::field;
 
 use super::{
     FrameError, Replay, ReplayError, Store, StoreError, Stored,
@@ -61,7 +61,9 @@ pub fn verify(store: &Store, key: Option<&str>) -> Result<Report, StoreError> {
     let mut running = BTreeSet::new();
     for run in &present {
         // One that is gone by now is said to be by the ledger.
-        if store.log(run).is_ok_and(|log| Store::is_written(&log)) {
+        if let Ok(log) = store.log(run)
+            && store.is_written(&log)?
+        {
             running.insert(run.as_str());
         }
     }
@@ -161,7 +163,9 @@ fn one(
 ) -> Result<(), StoreError> {
     let file = format!("runs/{run}.log");
     let log = store.log(run)?;
-    let mut replay = match Replay::open(BufReader::new(log), run) {
+    // Not what is written meanwhile: it could be written faster than it is read.
+    let length = log.metadata().map_err(store.failed("look at a log"))?.len();
+    let mut replay = match Replay::open(BufReader::new(log.take(length)), run) {
         Ok(replay) => replay,
         // Not written yet, or not to its end.
         Err(ReplayError::NoAbout | ReplayError::Frame(FrameError::Cut { .. })) if running => {
@@ -178,15 +182,9 @@ fn one(
         records += 1;
         if let Stored::Note(line) = stored {
             let note: Value = serde_json::from_slice(line)?;
-            let number = |pointer: &str| number(&note, pointer).unwrap_or(0);
-            match text(&note, "/kind") {
-                Some("lost") => {
-                    let dropped = ["allowed", "denied", "processes"];
-                    let dropped = dropped.map(|which| number(&format!("/dropped/{which}")));
-                    lost += dropped.iter().sum::<u64>() + number("/undecodable");
-                }
-                Some("end") => balanced = note.pointer("/balanced").and_then(Value::as_bool),
-                _ => {}
+            lost += field::lost(&note);
+            if field::text(&note, "/kind") == Some("end") {
+                balanced = note.pointer("/balanced").and_then(Value::as_bool);
             }
         }
         Ok(())

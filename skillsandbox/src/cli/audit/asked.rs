@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::read;
 use crate::{
     audit::{
-        query::{Filter, Moment, Process, RuleIs, glob, number, path_glob, text},
+        field,
+        query::{Filter, Moment, Process, RuleIs, glob, path_glob},
         store::{About, Store},
     },
     manifest::Cidr,
@@ -100,11 +101,7 @@ impl Asked {
                 skill.is_none_or(|skill| skill.is_match(&about.skill_name))
             };
             let read = read::each(store, &run, wanted, |record, line| {
-                if text(record, "/kind") == Some("lost") {
-                    let causes = ["/dropped/allowed", "/dropped/denied", "/dropped/processes"];
-                    let dropped = causes.iter().filter_map(|cause| number(record, cause));
-                    lost += dropped.sum::<u64>();
-                }
+                lost += field::lost(record);
                 if filter.matches(record) {
                     take(&run, record, line)?;
                 }

@@ -1,6 +1,9 @@
 //! What every question of one run needs: the run, and its records.
 
-use std::io::{self, BufReader};
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+};
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -8,7 +11,7 @@ use serde_json::Value;
 use crate::{
     audit::{
         json,
-        store::{About, Replay, ReplayError, Store, Stored},
+        store::{About, FrameError, Replay, ReplayError, Store, Stored},
         text::Escaped,
     },
     cli::exit,
@@ -52,10 +55,29 @@ pub(super) fn each(
     store: &Store,
     run: &str,
     wanted: impl FnOnce(&About) -> bool,
-    mut take: impl FnMut(&Value, &[u8]) -> io::Result<()>,
+    take: impl FnMut(&Value, &[u8]) -> io::Result<()>,
 ) -> Result<(), ReplayError> {
     let log = store.log(run).map_err(io::Error::other)?;
-    let mut replay = Replay::open(BufReader::new(log), run)?;
+    // A frame may be half there just now.
+    let is_written = store.is_written(&log).map_err(io::Error::other)?;
+    let read = all(log, run, wanted, take);
+    match read {
+        Err(ReplayError::NoAbout | ReplayError::Frame(FrameError::Cut { .. })) if is_written => {
+            Ok(())
+        }
+        read => read,
+    }
+}
+
+fn all(
+    log: File,
+    run: &str,
+    wanted: impl FnOnce(&About) -> bool,
+    mut take: impl FnMut(&Value, &[u8]) -> io::Result<()>,
+) -> Result<(), ReplayError> {
+    // Not what is written meanwhile: it could be written faster than it is read.
+    let length = log.metadata()?.len();
+    let mut replay = Replay::open(BufReader::new(log.take(length)), run)?;
     if !wanted(replay.about()) {
         return Ok(());
     }

@@ -25,7 +25,8 @@ pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
                 let about = replay.about();
                 writeln!(
                     out,
-                    "{run}  {} {}  on {}, {} tier, {} rules",
+                    "{}  {} {}  on {}, {} tier, {} rules",
+                    Escaped(run.as_bytes()),
                     Quoted(about.skill_name.as_bytes()),
                     Quoted(about.skill_version.as_bytes()),
                     Quoted(about.host.as_bytes()),

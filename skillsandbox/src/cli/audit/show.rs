@@ -11,11 +11,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::read;
-use crate::audit::{
-    query::{number, sentence},
-    store::Store,
-    text::Escaped,
-};
+use crate::audit::{field::number, query::sentence, store::Store, text::Escaped};
 
 /// Exit code of a number that the run has no record of.
 const NOTHING: u8 = 1;
