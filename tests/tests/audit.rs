@@ -190,12 +190,9 @@ fn a_recorder_that_is_killed_leaves_what_it_has_written_and_no_half_of_anything(
             sleep(Duration::from_millis(5));
         }
         sleep(Duration::from_millis(20 + moment * 31));
-        for _ in 0..5 * u64::from(moment >= MOMENTS / 4) {
-            // A frame that is half written is no trouble.
-            told(
-                &audit(&store, &["query", "--run=last", "--kind=end,open"]),
-                0,
-            );
+        if moment == MOMENTS / 4 {
+            // It goes on faster than it is read, and a frame that is half written is no trouble.
+            told(&audit(&store, &["query", "--run=last", "--kind=open"]), 0);
         }
         child.kill().expect("a process to kill");
         child.wait().expect("its end");
