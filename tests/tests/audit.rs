@@ -71,13 +71,13 @@ fn what_is_kept_is_what_was_written_out_and_can_be_asked_for() {
     });
     let all = told(&audit(&store, &["query", "--format=jsonl"]), 0);
     assert!(all == runs.each_ref().map(|ran| ran.events_text.as_str()).concat());
-    let denied = [
+    let mail_denied = [
         "query",
         "--skill=mail",
         "--verdict=deny",
         "--path=**/secret*",
     ];
-    let lines = told(&audit(&store, &denied), 0);
+    let lines = told(&audit(&store, &mail_denied), 0);
     assert_eq!(lines.lines().count(), 1, "{lines}");
     assert!(
         lines.contains("cat[") && lines.contains(r"secret\u{1b}[2J"),
@@ -136,6 +136,29 @@ fn what_is_kept_is_what_was_written_out_and_can_be_asked_for() {
     );
     assert!(shown.contains("    remedy  "), "{shown}");
     told(&audit(&store, &["show", "last-1", "99999"]), 1);
+
+    // A sealed run answers as its log did.
+    let asked: [&[&str]; 5] = [
+        &["query", "--format=jsonl"],
+        &mail_denied,
+        &["stats"],
+        &["tree", "last-1"],
+        &["show", "last-1", &number],
+    ];
+    let answers = || asked.map(|question| told(&audit(&store, question), 0));
+    let before = answers();
+    let copy = scene.path("copy");
+    let copied = Command::new("cp").arg("-a").args([&store, &copy]).status();
+    assert!(copied.expect("cp starts").success());
+    told(&audit(&store, &["seal"]), 0);
+    let logs = fs::read_dir(store.join("runs")).expect("runs");
+    assert_eq!(logs.count(), 0, "their logs are gone");
+    assert!(answers() == before, "as before");
+    told(&audit(&store, &["verify"]), 0);
+    told(&audit(&store, &["prune", "--older-than", "0s"]), 0);
+    told(&audit(&store, &["verify"]), 0);
+    told(&audit(&store, &["query"]), 1);
+    let store = copy;
 
     // Of three runs the last stays.
     let logs = || {

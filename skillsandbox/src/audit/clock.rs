@@ -67,6 +67,16 @@ pub struct Time {
 }
 
 impl Time {
+    /// So many nanoseconds after 1970.
+    pub(crate) const fn at(unix_ns: u64) -> Self {
+        Self { unix_ns }
+    }
+
+    /// Nanoseconds since 1970.
+    pub(crate) const fn unix_ns(self) -> u64 {
+        self.unix_ns
+    }
+
     /// The same as the standard library's type.
     #[must_use]
     pub fn system_time(self) -> SystemTime {

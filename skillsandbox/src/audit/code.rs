@@ -1,7 +1,10 @@
 //! Numbers of the kernel and their names. A number without a name is written as a number: never
 //! guessed, never lost.
 
-use std::fmt::{self, Display, Formatter};
+use std::{
+    borrow::Cow,
+    fmt::{self, Display, Formatter},
+};
 
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 use skillsandbox_common::{
@@ -9,6 +12,9 @@ use skillsandbox_common::{
     header::{Kind, Reason, Verdict},
     rule::Access,
 };
+
+/// What the number of a code without a name is written after.
+const UNKNOWN: &str = "unknown_";
 
 /// A code of the kernel side: known to this version, or the number of a newer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,11 +89,34 @@ impl Code<PathSource> {
     }
 }
 
+impl<T: Named> Code<T> {
+    /// As it is written.
+    #[must_use]
+    pub fn text(self) -> Cow<'static, str> {
+        match self {
+            Self::Known(code) => Cow::Borrowed(code.name()),
+            Self::Unknown(_) => Cow::Owned(self.to_string()),
+        }
+    }
+
+    /// What is written so, of the codes that `of` makes of numbers.
+    pub(crate) fn parse(text: &str, of: impl Fn(u16) -> Self) -> Option<Self> {
+        if let Some(number) = text.strip_prefix(UNKNOWN) {
+            return number.parse().ok().map(of);
+        }
+        // Codes have few numbers, from 0.
+        (0..=u8::MAX.into()).map(of).find(|code| match code {
+            Self::Known(code) => code.name() == text,
+            Self::Unknown(_) => false,
+        })
+    }
+}
+
 impl<T: Named> Display for Code<T> {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Known(code) => out.pad(code.name()),
-            Self::Unknown(number) => write!(out, "unknown_{number}"),
+            Self::Unknown(number) => write!(out, "{UNKNOWN}{number}"),
         }
     }
 }
@@ -100,6 +129,9 @@ impl<T: Named> Serialize for Code<T> {
         }
     }
 }
+
+/// No number with a name is greater.
+const NAMED_MAX: u16 = 0x1ff;
 
 /// A number with a name in a table, written as the name or as `unknown_<number>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +147,16 @@ impl Number {
             number,
             name: name.map(|(_, name)| *name),
         }
+    }
+
+    /// What is written so, of the numbers that `of` knows the names of.
+    pub(crate) fn parse(text: &str, of: impl Fn(u16) -> Self) -> Option<Self> {
+        if let Some(number) = text.strip_prefix(UNKNOWN) {
+            return number.parse().ok().map(of);
+        }
+        (0..=NAMED_MAX)
+            .map(of)
+            .find(|number| number.name == Some(text))
     }
 
     /// An `AF_*` number (`include/linux/socket.h`).
@@ -169,7 +211,7 @@ impl Display for Number {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self.name {
             Some(name) => out.write_str(name),
-            None => write!(out, "unknown_{}", self.number),
+            None => write!(out, "{UNKNOWN}{}", self.number),
         }
     }
 }
@@ -194,6 +236,24 @@ impl AccessBits {
         (Access::EXEC as u32, "exec"),
         (Access::MAP as u32, "map"),
     ];
+}
+
+impl AccessBits {
+    /// What [`Display`] writes so.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let names = text.split('+').filter(|name| !name.is_empty());
+        let bits = names.map(|name| match name.strip_prefix("unknown_0x") {
+            Some(rest) => u32::from_str_radix(rest, 16).ok(),
+            None => Self::NAMES
+                .iter()
+                .find(|(_, known)| *known == name)
+                .map(|(bits, _)| *bits),
+        });
+        let all = bits
+            .into_iter()
+            .try_fold(0, |all, bits| Some(all | bits?))?;
+        Some(Self(all.try_into().ok()?))
+    }
 }
 
 impl Serialize for AccessBits {

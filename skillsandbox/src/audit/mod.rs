@@ -19,6 +19,7 @@ pub mod process;
 pub mod query;
 pub mod record;
 pub mod safe_file;
+pub mod segment;
 pub mod sequence;
 pub mod sink;
 pub mod store;

@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     str::FromStr,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use globset::GlobMatcher;
@@ -164,6 +164,18 @@ impl Filter {
             .chain(answered.into_iter().flatten().flatten());
         all.filter_map(|address| address.as_str()?.parse::<IpAddr>().ok())
             .any(|address| self.addresses.iter().any(|cidr| cidr.contains(address)))
+    }
+
+    /// Times that may be asked for, in nanoseconds since 1970: the first, and the one after the last.
+    pub(crate) fn window(&self) -> (i64, i64) {
+        let nanoseconds = |moment: Moment| {
+            let since_1970 = moment.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
+        };
+        (
+            self.since.map_or(i64::MIN, nanoseconds),
+            self.until.map_or(i64::MAX, nanoseconds),
+        )
     }
 
     fn time(&self, time: Option<&str>) -> bool {

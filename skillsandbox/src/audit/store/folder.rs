@@ -24,12 +24,13 @@ use super::{
 use crate::audit::safe_file::open_folder;
 
 const RUNS: &str = "runs";
+pub(super) const SEGMENTS: &str = "segments";
 const LEDGER: &str = "ledger";
 const SUFFIX: &str = ".log";
 /// Who reads without being root, where the host has the group.
 const GROUP: &str = "skillsandbox";
-const FOLDER_MODE: u32 = 0o750;
-const FILE_MODE: u32 = 0o640;
+pub(super) const FOLDER_MODE: u32 = 0o750;
+pub(super) const FILE_MODE: u32 = 0o640;
 /// Longest ledger that is read at once.
 const LEDGER_MAX: u64 = 1 << 30;
 
@@ -39,6 +40,8 @@ pub struct Store {
     path: PathBuf,
     folder: OwnedFd,
     runs: OwnedFd,
+    /// Not there before anything was sealed.
+    segments: Option<OwnedFd>,
 }
 
 /// An audit store that runs are added to.
@@ -70,10 +73,15 @@ impl Store {
             Err(Errno::NOENT) => return Ok(None),
             opened => opened.map_err(system(path, "open the folder of runs"))?,
         };
+        let segments = match openat(&folder, SEGMENTS, flags, Mode::empty()) {
+            Err(Errno::NOENT) => None,
+            opened => Some(opened.map_err(system(path, "open the folder of segments"))?),
+        };
         Ok(Some(Self {
             path: path.to_owned(),
             folder,
             runs,
+            segments,
         }))
     }
 
@@ -116,6 +124,10 @@ impl Store {
             Err(Errno::WOULDBLOCK) => Ok(true),
             Err(error) => Err(self.failed("find out who writes a log")(error.into())),
         }
+    }
+
+    pub(super) fn segments_folder(&self) -> Option<BorrowedFd<'_>> {
+        self.segments.as_ref().map(AsFd::as_fd)
     }
 
     pub(super) fn key(&self) -> Result<PublicKey, StoreError> {
@@ -162,9 +174,8 @@ impl Writer {
         // One at a time: two would make two keys.
         flock(&folder, FlockOperation::LockExclusive).map_err(system(path, "lock the folder"))?;
         let group = group();
-        match mkdirat(&folder, RUNS, Mode::from_raw_mode(FOLDER_MODE)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(system(path, "make the folder of runs")(error)),
+        for name in [RUNS, SEGMENTS] {
+            make(&folder, name).map_err(system(path, "make the folders of runs and segments"))?;
         }
         let key = Key::of(folder.as_fd());
         let key = key.map_err(|source| StoreError::System {
@@ -177,7 +188,11 @@ impl Writer {
         let store = Store::of(path, folder)?.ok_or_else(|| StoreError::Missing {
             path: path.to_owned(),
         })?;
-        for opened in [store.folder.as_fd(), store.runs.as_fd()] {
+        let segments = store.segments.as_ref().map(AsFd::as_fd);
+        for opened in [store.folder.as_fd(), store.runs.as_fd()]
+            .into_iter()
+            .chain(segments)
+        {
             give(opened, group).map_err(system(path, "give the folder to its group"))?;
         }
         Ok(Self { store, key, group })
@@ -191,6 +206,11 @@ impl Writer {
 
     pub(super) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Who reads the files without being root.
+    pub(super) fn group(&self) -> Option<Gid> {
+        self.group
     }
 
     /// Removes the log of a run.
@@ -250,7 +270,15 @@ fn refuse_shared(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn give(file: BorrowedFd<'_>, group: Option<Gid>) -> Result<(), Errno> {
+/// Makes a folder, if it is not there.
+pub(super) fn make(folder: impl AsFd, name: &str) -> Result<(), Errno> {
+    match mkdirat(folder, name, Mode::from_raw_mode(FOLDER_MODE)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn give(file: BorrowedFd<'_>, group: Option<Gid>) -> Result<(), Errno> {
     match group {
         Some(group) => rustix::fs::chownat(file, "", None, Some(group), AtFlags::EMPTY_PATH),
         None => Ok(()),
@@ -266,7 +294,7 @@ fn group() -> Option<Gid> {
     Some(Gid::from_raw(line.split(':').nth(2)?.parse().ok()?))
 }
 
-fn system(path: &Path, what: &'static str) -> impl Fn(Errno) -> StoreError {
+pub(super) fn system(path: &Path, what: &'static str) -> impl Fn(Errno) -> StoreError {
     let path = path.to_owned();
     move |errno| StoreError::System {
         path: path.clone(),

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Longest line. Who appends reads no more of what is there.
-const LINE_MAX: usize = 4096;
+pub(super) const LINE_MAX: usize = 64 << 10;
 const CONTEXT: &str = "SkillSandbox 2026-11-27 ledger of runs";
 
 /// One line's JSON.
@@ -28,6 +28,8 @@ pub(super) struct Statement {
     pub(super) number: u64,
     /// When, RFC 3339.
     pub(super) time: String,
+    /// The run that it is about, where it is about one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) run: String,
     #[serde(flatten)]
     pub(super) what: What,
@@ -49,6 +51,35 @@ pub(super) enum What {
     },
     /// Its log was taken away on purpose.
     Removed,
+    /// Everything that the logs of these runs held is in these segments: one line, so that it is true of all
+    /// or of none.
+    Sealed {
+        runs: Vec<SealedRun>,
+        segments: Vec<SealedSegment>,
+    },
+    /// A segment was taken away on purpose.
+    SegmentRemoved {
+        /// From the folder of segments on.
+        file: String,
+    },
+}
+
+/// A run whose records are in segments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SealedRun {
+    pub(super) run: String,
+    /// Records of it, in all segments.
+    pub(super) rows: u64,
+}
+
+/// A segment, when it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SealedSegment {
+    /// From the folder of segments on.
+    pub(super) file: String,
+    pub(super) rows: u64,
+    /// BLAKE3 of the file, in hexadecimal.
+    pub(super) hash: String,
 }
 
 impl What {
@@ -80,7 +111,7 @@ pub(super) fn append(
     let hash = bind(&last, json.as_bytes());
     let line = format!("{} {} {json}\n", Hex(&hash), Hex(&key.sign(&hash)));
     if line.len() > LINE_MAX {
-        return Err(io::Error::other("a run's name is too long for the ledger"));
+        return Err(io::Error::other("a line is too long for the ledger"));
     }
     file.write_all(line.as_bytes())?;
     file.sync_data()

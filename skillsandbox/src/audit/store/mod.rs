@@ -3,10 +3,11 @@
 //! | path | what |
 //! | --- | --- |
 //! | `runs/RUN.log` | [`frame`]s of [`entry`]s: everything that was recorded of one run, in order |
+//! | `segments/date=DAY/RUN.N.parquet` | [`segment`](super::segment)s: the same of runs that are over, from this run on |
 //! | `ledger` | [`ledger`]: a signed line for each beginning and end of a run |
 //! | `key`, `key.pub` | [`key`]: this host's key, which signs the ledger's lines |
 //!
-//! [`log`] writes, [`replay`] makes records of what was written, [`verify`] finds what is not as it was
+//! [`log`] writes, [`replay`] makes records of what was written, [`seal`] makes segments of logs, [`verify`] finds what is not as it was
 //! written.
 
 mod about;
@@ -19,6 +20,8 @@ mod ledger;
 mod log;
 mod prune;
 mod replay;
+mod seal;
+mod segments;
 mod verify;
 
 #[cfg(test)]
@@ -31,8 +34,9 @@ pub use entry::EntryError;
 pub use folder::{Store, Writer};
 pub use frame::FrameError;
 pub use log::Log;
-pub use prune::{Keep, Pruned};
+pub use prune::{Keep, Kept, Pruned};
 pub use replay::{Replay, ReplayError, Stored};
+pub use seal::Sealed;
 pub use verify::{Report, Trouble, verify};
 
 /// Why records cannot be kept, or found.
@@ -51,6 +55,14 @@ pub enum StoreError {
     Missing {
         /// The folder.
         path: PathBuf,
+    },
+    /// A segment cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Segment {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: crate::audit::segment::SegmentError,
     },
     /// The system refused.
     #[error("{}: cannot {what}: {source}", path.display())]

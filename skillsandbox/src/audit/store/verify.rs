@@ -15,6 +15,7 @@ use super::{
     hex::Hex,
     key::PublicKey,
     ledger::{self, Statement, What},
+    seal::Stated,
 };
 
 /// Something that cannot be proved.
@@ -35,6 +36,10 @@ pub struct Report {
     pub running: usize,
     /// Those whose logs were taken away on purpose.
     pub removed: usize,
+    /// Those whose records are in segments.
+    pub sealed: usize,
+    /// Segments that are as they were written.
+    pub segments: u64,
     /// Frames that are as they were written.
     pub frames: u64,
     /// Records in them.
@@ -75,6 +80,8 @@ pub fn verify(store: &Store, key: Option<&str>) -> Result<Report, StoreError> {
     for name in foreign {
         report.trouble(format!("runs/{name}"), "is not a log".to_owned());
     }
+    segments(store, &statements, &mut report)?;
+    let in_segments = Stated::of(&statements).sealed;
     let stated = stated(&statements, &mut report);
     let runs: BTreeSet<&str> = present
         .iter()
@@ -84,6 +91,11 @@ pub fn verify(store: &Store, key: Option<&str>) -> Result<Report, StoreError> {
     report.runs = runs.len();
     for run in runs {
         let file = format!("runs/{run}.log");
+        // A log that is still there was not taken away yet: the segments are what counts.
+        if in_segments.contains_key(run) {
+            report.sealed += 1;
+            continue;
+        }
         if stated.get(run) == Some(&Some(&What::Removed)) {
             report.removed += 1;
             if store.log(run).is_ok() {
@@ -127,6 +139,78 @@ impl Report {
     }
 }
 
+/// Looks at every segment, and whether each run has all its records there.
+fn segments(
+    store: &Store,
+    statements: &[Statement],
+    report: &mut Report,
+) -> Result<(), StoreError> {
+    let stated = Stated::of(statements);
+    // Before the ledger says so, and after they are gone, there are others.
+    if !store.is_sealed_now()? {
+        for file in store
+            .segment_files()
+            .map_err(store.cannot("list the segments"))?
+        {
+            if !stated.segments.contains_key(file.as_str()) {
+                report.trouble(
+                    format!("segments/{file}"),
+                    "is not in the ledger".to_owned(),
+                );
+            }
+        }
+    }
+    let mut rows: BTreeMap<String, u64> = BTreeMap::new();
+    let mut all_there = stated.removed.is_empty();
+    for (file, sealed) in &stated.segments {
+        let name = format!("segments/{file}");
+        match store.segment_file(file) {
+            Err(error) => {
+                all_there = false;
+                report.trouble(name, format!("is gone: {error}"));
+                continue;
+            }
+            Ok(opened) => {
+                let mut hasher = blake3::Hasher::new();
+                io::copy(&mut BufReader::new(opened), &mut hasher)
+                    .map_err(store.failed("read a segment"))?;
+                if Hex(hasher.finalize().as_bytes()).to_string() != sealed.hash {
+                    all_there = false;
+                    report.trouble(
+                        name,
+                        "is not what was written: its hash is another".to_owned(),
+                    );
+                    continue;
+                }
+            }
+        }
+        let segment = match store.segment(file) {
+            Ok(segment) => segment,
+            Err(error) => {
+                all_there = false;
+                report.trouble(name, error.to_string());
+                continue;
+            }
+        };
+        report.segments += 1;
+        report.records += sealed.rows;
+        for part in segment.runs() {
+            *rows.entry(part.about.run.clone()).or_default() += part.rows;
+            report.lost += part.lost;
+        }
+    }
+    for (run, stated) in &stated.sealed {
+        let there = rows.get(*run).copied().unwrap_or_default();
+        if all_there && there != *stated {
+            report.trouble(
+                "segments".to_owned(),
+                format!("have {there} records of {run}, and the ledger says {stated}"),
+            );
+        }
+    }
+    Ok(())
+}
+
 /// The runs of the ledger, each with its end.
 fn stated<'s>(
     statements: &'s [Statement],
@@ -136,6 +220,8 @@ fn stated<'s>(
     for statement in statements {
         let run = statement.run.as_str();
         let fits = match &statement.what {
+            // These are looked at by themselves.
+            What::Sealed { .. } | What::SegmentRemoved { .. } => true,
             What::Begin => runs.insert(run, None).is_none(),
             end @ What::End { .. } => runs.insert(run, Some(end)) == Some(None),
             // Ended or not.
@@ -154,7 +240,7 @@ fn stated<'s>(
 }
 
 /// Looks at one log.
-fn one(
+pub(super) fn one(
     store: &Store,
     run: &str,
     end: Option<&What>,

@@ -6,10 +6,9 @@ use clap::{Args, ValueEnum};
 use globset::GlobMatcher;
 use serde_json::Value;
 
-use super::read;
+use super::read::Records;
 use crate::{
     audit::{
-        field,
         query::{Filter, Moment, Process, RuleIs, glob, path_glob},
         store::{About, Store},
     },
@@ -83,37 +82,23 @@ impl Asked {
     }
 
     /// Hands out the records that are asked for, with the name of their run and as they were written out.
-    /// Tells what was lost when they were recorded; an exit code is one for logs that could not be read.
+    /// Tells what was lost when they were recorded; an exit code is one for what could not be read.
     pub(super) fn each(
         &self,
         store: &Store,
-        mut take: impl FnMut(&str, &Value, &[u8]) -> io::Result<()>,
+        take: impl FnMut(&str, &Value, &[u8]) -> io::Result<()>,
     ) -> anyhow::Result<Option<u8>> {
-        let filter = self.filter();
-        let runs = match &self.run {
-            Some(meant) => vec![read::find(store, meant)?],
-            None => store.runs()?.0,
+        let mut records = Records::of(store)?;
+        let one = match &self.run {
+            Some(meant) => Some(records.find(meant)?),
+            None => None,
         };
-        let (mut unread, mut lost) = (None, 0);
-        for run in runs {
-            let wanted = |about: &About| {
-                let skill = self.skill.as_ref();
-                skill.is_none_or(|skill| skill.is_match(&about.skill_name))
-            };
-            let read = read::each(store, &run, wanted, |record, line| {
-                lost += field::lost(record);
-                if filter.matches(record) {
-                    take(&run, record, line)?;
-                }
-                Ok(())
-            });
-            unread = read::unread(&run, read)?.or(unread);
-        }
-        if lost > 0 {
-            tracing::warn!(
-                "{lost} events of these runs were lost when they were recorded: see `audit query --kind lost`"
-            );
-        }
-        Ok(unread)
+        let wanted = |about: &About| {
+            let skill = self.skill.as_ref();
+            skill.is_none_or(|skill| skill.is_match(&about.skill_name))
+        };
+        records.each(&self.filter(), one.as_deref(), &wanted, take)?;
+        records.warn_of_losses();
+        Ok(records.code())
     }
 }

@@ -8,11 +8,8 @@ use std::{
 
 use clap::Args;
 
-use super::read;
-use crate::{
-    audit::{query::Diff, store::Store},
-    cli::exit,
-};
+use super::read::Records;
+use crate::audit::{query::Diff, store::Store};
 
 /// Exit code of runs that did different things.
 const DIFFERENT: u8 = 1;
@@ -21,8 +18,7 @@ const DIFFERENT: u8 = 1;
 ///
 /// The same is what was done to the same path or host by the same program with the same verdict, by
 /// whichever process and however often.
-/// Exit code 0 when there is no difference, 1 when there is one, 123 when a log could not be read to its
-/// end, or was too much to compare.
+/// Exit code 0 when there is no difference, 1 when there is one, 123 when records could not be read, or was too much to compare.
 #[derive(Args, Debug)]
 pub(super) struct DiffArguments {
     /// The first run: its name, that of its sandbox, `last`, or `last-1` for the one before.
@@ -34,19 +30,13 @@ pub(super) struct DiffArguments {
 pub(super) fn run(folder: &Path, arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
     let store = Store::open(folder)?;
     let mut diff = Diff::default();
-    let mut unread = None;
+    let mut records = Records::of(&store)?;
     for (is_second, meant) in [(false, &arguments.first), (true, &arguments.second)] {
-        let run = read::find(&store, meant)?;
-        let read = read::each(
-            &store,
-            &run,
-            |_| true,
-            |record, _| {
-                diff.add(is_second, record);
-                Ok(())
-            },
-        );
-        unread = read::unread(&run, read)?.or(unread);
+        let run = records.find(meant)?;
+        records.each_of(&run, |record| {
+            diff.add(is_second, record);
+            Ok(())
+        })?;
     }
     let differences = diff.differences();
     let mut out = io::stdout().lock();
@@ -60,13 +50,12 @@ pub(super) fn run(folder: &Path, arguments: &DiffArguments) -> anyhow::Result<Ex
         writeln!(out, "{sign} {}{times}", one.line)?;
     }
     if diff.left_out() > 0 {
-        tracing::error!(
+        records.unread(&format!(
             "{} records were left out: these runs did too many different things",
             diff.left_out()
-        );
-        unread = Some(exit::RECORD);
+        ));
     }
-    Ok(match unread {
+    Ok(match records.code() {
         Some(code) => ExitCode::from(code),
         None if differences.is_empty() => ExitCode::SUCCESS,
         None => ExitCode::from(DIFFERENT),

@@ -14,14 +14,14 @@ use crate::audit::{
     text::Escaped,
 };
 
-/// Take logs away that are too old or too many, the oldest first. The ledger says which, and `audit verify`
+/// Take logs and segments away that are too old or too many, the oldest first. The ledger says which, and `audit verify`
 /// misses nothing else.
 #[derive(Args, Debug)]
 pub(super) struct PruneArguments {
-    /// Logs that were last written so long ago: 30d.
+    /// Files that were last written so long ago: 30d.
     #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration, required_unless_present = "larger_than")]
     older_than: Option<Duration>,
-    /// The oldest logs, until all have no more than this: 10G, or a number of bytes.
+    /// The oldest files, until all have no more than this: 10G, or a number of bytes.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     larger_than: Option<u64>,
     /// Only say which.
@@ -53,7 +53,8 @@ pub(super) fn run(folder: &Path, arguments: &PruneArguments) -> anyhow::Result<E
     let pruned = Writer::of(folder)?.prune(keep, arguments.dry_run)?;
     let mut out = io::stdout().lock();
     for log in &pruned {
-        writeln!(out, "{}  {} bytes", Escaped(log.run.as_bytes()), log.bytes)?;
+        let file = log.file.to_string();
+        writeln!(out, "{}  {} bytes", Escaped(file.as_bytes()), log.bytes)?;
     }
     let bytes: u64 = pruned.iter().map(|log| log.bytes).sum();
     let done = if arguments.dry_run {
@@ -61,7 +62,7 @@ pub(super) fn run(folder: &Path, arguments: &PruneArguments) -> anyhow::Result<E
     } else {
         "taken away"
     };
-    writeln!(out, "{} logs with {bytes} bytes {done}", pruned.len())?;
+    writeln!(out, "{} files with {bytes} bytes {done}", pruned.len())?;
     Ok(ExitCode::SUCCESS)
 }
 

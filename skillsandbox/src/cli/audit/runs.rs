@@ -1,44 +1,46 @@
 //! `skillsandbox audit runs`.
 
 use std::{
-    io::{self, BufReader, Write},
+    io::{self, Write},
     path::Path,
     process::ExitCode,
 };
 
-use crate::{
-    audit::{
-        store::{Replay, Store},
-        text::{Escaped, Quoted},
-    },
-    cli::exit,
+use super::read::{self, Records};
+use crate::audit::{
+    store::Store,
+    text::{Escaped, Quoted},
 };
 
 /// Lists the runs, the first one first.
 pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
     let store = Store::open(folder)?;
+    let mut records = Records::of(&store)?;
     let mut out = io::stdout().lock();
-    let mut code = ExitCode::SUCCESS;
-    for run in store.runs()?.0 {
-        match Replay::open(BufReader::new(store.log(&run)?), &run) {
-            Ok(replay) => {
-                let about = replay.about();
-                writeln!(
-                    out,
-                    "{}  {} {}  on {}, {} tier, {} rules",
-                    Escaped(run.as_bytes()),
-                    Quoted(about.skill_name.as_bytes()),
-                    Quoted(about.skill_version.as_bytes()),
-                    Quoted(about.host.as_bytes()),
-                    Quoted(about.tier.as_bytes()),
-                    about.rules.len(),
-                )?;
-            }
-            Err(error) => {
-                tracing::error!("runs/{}.log {error}", Escaped(run.as_bytes()));
-                code = ExitCode::from(exit::RECORD);
-            }
-        }
+    let mut unread = Vec::new();
+    for (run, about) in records.runs() {
+        let (about, place) = match about {
+            Some(about) => (about.clone(), "sealed"),
+            None => match read::about(&store, run) {
+                Ok(about) => (about, "log"),
+                Err(error) => {
+                    unread.push(format!("runs/{run}.log {error}"));
+                    continue;
+                }
+            },
+        };
+        writeln!(
+            out,
+            "{}  {} {}  on {}, {} tier, {place}",
+            Escaped(run.as_bytes()),
+            Quoted(about.skill_name.as_bytes()),
+            Quoted(about.skill_version.as_bytes()),
+            Quoted(about.host.as_bytes()),
+            Quoted(about.tier.as_bytes()),
+        )?;
     }
-    Ok(code)
+    for what in &unread {
+        records.unread(what);
+    }
+    Ok(records.code().map_or(ExitCode::SUCCESS, ExitCode::from))
 }

@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use serde_json::Value;
 
-use super::read;
+use super::read::Records;
 use crate::audit::{field::number, query::sentence, store::Store, text::Escaped};
 
 /// Exit code of a number that the run has no record of.
@@ -18,7 +18,7 @@ const NOTHING: u8 = 1;
 
 /// Show everything that is known of one record, and what its process did before and after.
 ///
-/// Exit code 0 when there is such a record, 1 when there is none, 123 when the log could not be read to its end.
+/// Exit code 0 when there is such a record, 1 when there is none, 123 when the records could not be read to its end.
 #[derive(Args, Debug)]
 pub(super) struct ShowArguments {
     /// The run: its name, that of its sandbox, `last`, or `last-1` for the one before.
@@ -32,41 +32,36 @@ pub(super) struct ShowArguments {
 
 pub(super) fn run(folder: &Path, arguments: &ShowArguments) -> anyhow::Result<ExitCode> {
     let store = Store::open(folder)?;
-    let run = read::find(&store, &arguments.run)?;
+    let mut records = Records::of(&store)?;
+    let run = records.find(&arguments.run)?;
     let process = |record: &Value| number(record, "/tgid");
     // What its process is, is known only when it comes: so the latest of every process are kept.
     let mut before: std::collections::HashMap<u64, VecDeque<String>> =
         std::collections::HashMap::new();
     let mut found: Option<Value> = None;
     let mut after = Vec::new();
-    let read = read::each(
-        &store,
-        &run,
-        |_| true,
-        |record, _| {
-            let Some(id) = process(record) else {
-                return Ok(());
-            };
-            match &found {
-                None if number(record, "/sequence") == Some(arguments.sequence) => {
-                    found = Some(record.clone());
-                }
-                None => {
-                    let latest = before.entry(id).or_default();
-                    latest.push_back(sentence(record));
-                    if latest.len() > arguments.context {
-                        latest.pop_front();
-                    }
-                }
-                Some(it) if process(it) == Some(id) && after.len() < arguments.context => {
-                    after.push(sentence(record));
-                }
-                Some(_) => {}
+    records.each_of(&run, |record| {
+        let Some(id) = process(record) else {
+            return Ok(());
+        };
+        match &found {
+            None if number(record, "/sequence") == Some(arguments.sequence) => {
+                found = Some(record.clone());
             }
-            Ok(())
-        },
-    );
-    let unread = read::unread(&run, read)?;
+            None => {
+                let latest = before.entry(id).or_default();
+                latest.push_back(sentence(record));
+                if latest.len() > arguments.context {
+                    latest.pop_front();
+                }
+            }
+            Some(it) if process(it) == Some(id) && after.len() < arguments.context => {
+                after.push(sentence(record));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    })?;
     let mut out = io::stdout().lock();
     if let Some(record) = &found {
         let before = process(record).and_then(|id| before.remove(&id));
@@ -86,7 +81,7 @@ pub(super) fn run(folder: &Path, arguments: &ShowArguments) -> anyhow::Result<Ex
             writeln!(out, "  {line}")?;
         }
     }
-    Ok(match unread {
+    Ok(match records.code() {
         Some(code) => ExitCode::from(code),
         None if found.is_none() => ExitCode::from(NOTHING),
         None => ExitCode::SUCCESS,

@@ -50,12 +50,14 @@ pub(super) fn run(folder: &Path, arguments: &VerifyArguments) -> anyhow::Result<
     }
     writeln!(
         out,
-        "{} runs, {} of them running, {} taken away; {} records in {} frames as they were written; {} lost when they were recorded; {} troubles",
+        "{} runs, {} of them running, {} sealed, {} taken away; {} records in {} frames and {} segments as they were written; {} lost when they were recorded; {} troubles",
         report.runs,
         report.running,
+        report.sealed,
         report.removed,
         report.records,
         report.frames,
+        report.segments,
         report.lost,
         report.troubles.len()
     )?;

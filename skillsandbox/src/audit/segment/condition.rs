@@ -1,0 +1,144 @@
+//! What columns alone decide: rows that cannot be what is asked for are never made records.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, DictionaryArray, RecordBatch, StringArray,
+    TimestampNanosecondArray, UInt32Array, types::Int32Type,
+};
+use arrow_schema::ArrowError;
+use globset::GlobMatcher;
+use parquet::{
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{ArrowPredicate, ArrowPredicateFn},
+    },
+    schema::types::SchemaDescriptor,
+};
+
+use crate::audit::query::{Filter, Process, RuleIs};
+
+/// The columns with ids of threads and processes.
+pub(super) const IDS: [&str; 2] = ["tgid", "pid"];
+
+/// A condition on a text.
+type Holds = Box<dyn FnMut(&str) -> bool + Send>;
+
+/// A condition on columns. A row without a value does not meet it.
+pub(super) enum Condition {
+    /// At the first or later, and before the last.
+    Time(i64, i64),
+    /// One of these columns has a text like this.
+    Text(&'static [&'static str], Holds),
+    /// One of these columns has this number.
+    Number(&'static [&'static str], u64),
+}
+
+/// The conditions that must hold where a filter does. The cheap ones, and those that most rows fail, first.
+pub(super) fn conditions(filter: &Filter, runs: Option<BTreeSet<String>>) -> Vec<Condition> {
+    let mut conditions = Vec::new();
+    let text = |column, holds: Holds| Condition::Text(column, holds);
+    let like = |globs: &[GlobMatcher]| -> Holds {
+        let globs = globs.to_vec();
+        Box::new(move |text| globs.iter().any(|glob| glob.is_match(text)))
+    };
+    if let Some(runs) = runs {
+        conditions.push(text(&["run"], Box::new(move |run| runs.contains(run))));
+    }
+    if let Some(verdict) = filter.verdict.clone() {
+        conditions.push(text(&["verdict"], Box::new(move |text| text == verdict)));
+    }
+    if filter.since.is_some() || filter.until.is_some() {
+        let (first, last) = filter.window();
+        conditions.push(Condition::Time(first, last));
+    }
+    match &filter.process {
+        Some(Process::Id(id)) => conditions.push(Condition::Number(&IDS, *id)),
+        Some(Process::Program(glob)) => {
+            let like = like(std::slice::from_ref(glob));
+            conditions.push(text(&["executable", "comm"], like));
+        }
+        None => {}
+    }
+    if !filter.kinds.is_empty() {
+        let kinds = filter.kinds.clone();
+        let is_one = move |kind: &str| kinds.iter().any(|wanted| wanted == kind);
+        conditions.push(text(&["kind"], Box::new(is_one)));
+    }
+    if !filter.names.is_empty() {
+        conditions.push(text(&["name"], like(&filter.names)));
+    }
+    match &filter.rule {
+        Some(RuleIs::Number(number)) => conditions.push(Condition::Number(&["rule"], *number)),
+        Some(RuleIs::Text(glob)) => {
+            conditions.push(text(&["rule_text"], like(std::slice::from_ref(glob))));
+        }
+        None => {}
+    }
+    if !filter.paths.is_empty() {
+        conditions.push(text(&["path"], like(&filter.paths)));
+    }
+    conditions
+}
+
+impl Condition {
+    /// As the reader takes it.
+    pub(super) fn predicate(self, schema: &SchemaDescriptor) -> Box<dyn ArrowPredicate> {
+        match self {
+            Self::Time(first, last) => predicate(schema, &["time"], move |column| {
+                let times = column.as_any().downcast_ref::<TimestampNanosecondArray>();
+                let holds = |time: Option<i64>| time.is_some_and(|at| first <= at && at < last);
+                times.map(|times| times.iter().map(|time| Some(holds(time))).collect())
+            }),
+            Self::Number(columns, number) => predicate(schema, columns, move |column| {
+                let numbers = column.as_any().downcast_ref::<UInt32Array>();
+                let is_it = |at: Option<u32>| at.is_some_and(|at| u64::from(at) == number);
+                numbers.map(|numbers| numbers.iter().map(|at| Some(is_it(at))).collect())
+            }),
+            Self::Text(columns, mut holds) => {
+                let mut seen: Vec<(ArrayRef, Vec<bool>)> = Vec::new();
+                predicate(schema, columns, move |column| {
+                    let column = column
+                        .as_any()
+                        .downcast_ref::<DictionaryArray<Int32Type>>()?;
+                    let texts = column.values();
+                    // Batches of a group share the texts.
+                    if !seen.iter().any(|(known, _)| Arc::ptr_eq(known, texts)) {
+                        seen.truncate(columns.len());
+                        let each = texts.as_any().downcast_ref::<StringArray>()?.iter();
+                        let each = each.map(|text| text.is_some_and(&mut holds)).collect();
+                        seen.insert(0, (Arc::clone(texts), each));
+                    }
+                    let (_, which) = seen.iter().find(|(known, _)| Arc::ptr_eq(known, texts))?;
+                    let holds = |key: Option<i32>| {
+                        let key = key.and_then(|key| usize::try_from(key).ok());
+                        key.and_then(|key| which.get(key)).copied().unwrap_or(false)
+                    };
+                    Some(column.keys().iter().map(|key| Some(holds(key))).collect())
+                })
+            }
+        }
+    }
+}
+
+/// Rows for which one of these columns holds.
+fn predicate(
+    schema: &SchemaDescriptor,
+    columns: &[&'static str],
+    mut holds: impl FnMut(&ArrayRef) -> Option<BooleanArray> + Send + 'static,
+) -> Box<dyn ArrowPredicate> {
+    let mask = ProjectionMask::columns(schema, columns.iter().copied());
+    Box::new(ArrowPredicateFn::new(mask, move |batch: RecordBatch| {
+        let mut all: Option<BooleanArray> = None;
+        for column in batch.columns() {
+            let one = holds(column).ok_or_else(|| {
+                ArrowError::SchemaError("a column is of a type that it should not be of".to_owned())
+            })?;
+            all = Some(match all {
+                None => one,
+                Some(before) => BooleanArray::new(before.values() | one.values(), None),
+            });
+        }
+        all.ok_or_else(|| ArrowError::SchemaError("a column is missing".to_owned()))
+    }))
+}

@@ -1,0 +1,328 @@
+//! Turns the logs of runs that are over into segments: smaller, and faster to ask. A log goes when the
+//! ledger says where its records are, and not before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io::{self, BufReader},
+    time::SystemTime,
+};
+
+use super::{
+    Replay, ReplayError, Report, Store, StoreError, Stored, Writer,
+    hex::Hex,
+    ledger::{self, SealedRun, SealedSegment, Statement, What},
+    segments::Sealer,
+    verify::one,
+};
+use crate::audit::{
+    clock::Time,
+    field,
+    segment::{SegmentError, SegmentWriter},
+};
+
+/// Records of a segment; the next one begins with the next record.
+const SEGMENT_ROWS: u64 = 1_000_000;
+/// Runs that are sealed together: their names must have room in a line of the ledger.
+const GROUP_RUNS: usize = 100;
+/// Segments that one run may have, for the same reason.
+const GROUP_SEGMENTS: usize = 200;
+
+/// What was sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sealed {
+    /// Runs whose logs are segments now.
+    pub runs: usize,
+    /// Records of them.
+    pub rows: u64,
+    /// Bytes of the logs that went.
+    pub bytes_before: u64,
+    /// Segments that came.
+    pub segments: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Runs whose logs stay, and why.
+    pub left: Vec<(String, String)>,
+}
+
+impl Writer {
+    /// Seals the logs of all runs that are over, and finishes what an interrupted sealing has left; says how many
+    /// records it has come to. `None` while somebody else does. A log that is not as it was written stays as it is.
+    pub fn seal(&self, mut progress: impl FnMut(u64)) -> Result<Option<Sealed>, StoreError> {
+        let store = self.store();
+        let Some(sealer) = Sealer::begin(self).map_err(store.cannot("make segments"))? else {
+            return Ok(None);
+        };
+        let (statements, wrong) = ledger::read(&store.ledger()?, &store.key()?);
+        if !wrong.is_empty() {
+            return Err(store.failed("make segments")(io::Error::other(
+                "the ledger is not as it was written: see `audit verify`",
+            )));
+        }
+        let stated = Stated::of(&statements);
+        sealer.clean(&stated)?;
+        let mut done = Sealed::default();
+        let mut runs: VecDeque<String> = store.runs()?.0.into();
+        let mut group = Group::new(&sealer);
+        while let Some(run) = runs.pop_front() {
+            let Some(end @ What::End { .. }) = stated.ends.get(run.as_str()) else {
+                continue;
+            };
+            if store.is_written(&store.log(&run)?)? {
+                continue;
+            }
+            let mut report = Report::default();
+            one(store, &run, Some(end), false, &mut report)?;
+            if let Some(trouble) = report.troubles.pop() {
+                done.left.push((run, trouble.what));
+                continue;
+            }
+            if let Err(error) = group.add(&run) {
+                // The others of its group have rows in the same files: once more, without it.
+                done.left.push((run, error.to_string()));
+                for earlier in group.runs.into_iter().rev() {
+                    runs.push_front(earlier.run);
+                }
+                sealer.clean(&Stated::of(
+                    &ledger::read(&store.ledger()?, &store.key()?).0,
+                ))?;
+                group = Group::new(&sealer);
+                continue;
+            }
+            if group.rows >= SEGMENT_ROWS || group.runs.len() >= GROUP_RUNS {
+                group.commit(&mut done)?;
+                group = Group::new(&sealer);
+            }
+            progress(done.rows + group.rows);
+        }
+        group.commit(&mut done)?;
+        Ok(Some(done))
+    }
+}
+
+/// What the ledger says of runs and segments.
+pub(super) struct Stated<'s> {
+    /// The last that is said of each run which has no segment.
+    ends: BTreeMap<&'s str, &'s What>,
+    /// Runs in segments, with their records.
+    pub(super) sealed: BTreeMap<&'s str, u64>,
+    /// Segments that should be there.
+    pub(super) segments: BTreeMap<&'s str, &'s SealedSegment>,
+    /// Those that were taken away.
+    pub(super) removed: BTreeSet<&'s str>,
+}
+
+impl<'s> Stated<'s> {
+    pub(super) fn of(statements: &'s [Statement]) -> Self {
+        let mut stated = Self {
+            ends: BTreeMap::new(),
+            sealed: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            removed: BTreeSet::new(),
+        };
+        for statement in statements {
+            match &statement.what {
+                What::Sealed { runs, segments } => {
+                    for SealedRun { run, rows } in runs {
+                        stated.ends.remove(run.as_str());
+                        stated.sealed.insert(run, *rows);
+                    }
+                    for segment in segments {
+                        stated.segments.insert(&segment.file, segment);
+                    }
+                }
+                What::SegmentRemoved { file } => {
+                    stated.segments.remove(file.as_str());
+                    stated.removed.insert(file);
+                }
+                what => {
+                    stated.ends.insert(&statement.run, what);
+                }
+            }
+        }
+        stated
+    }
+}
+
+impl Sealer<'_> {
+    /// Takes away what a sealing that was interrupted has left: files that no ledger knows of, and logs whose
+    /// records are in segments.
+    fn clean(&self, stated: &Stated<'_>) -> Result<(), StoreError> {
+        let store = self.writer().store();
+        let cannot = |what| store.cannot(what);
+        for name in store.segment_files().map_err(cannot("list the segments"))? {
+            if !stated.segments.contains_key(name.as_str()) {
+                self.remove(&name)
+                    .map_err(cannot("take an unfinished segment away"))?;
+            }
+        }
+        for run in store.runs()?.0 {
+            if stated.sealed.contains_key(run.as_str()) {
+                let removed = self.writer().remove(&run);
+                removed.map_err(store.failed("take away a log that is sealed"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs that are sealed together.
+struct Group<'s, 'w> {
+    sealer: &'s Sealer<'w>,
+    runs: Vec<SealedRun>,
+    bytes_before: u64,
+    rows: u64,
+    /// The segments that are written, by day.
+    open: BTreeMap<String, (String, SegmentWriter)>,
+    names: usize,
+    done: Vec<SealedSegment>,
+    bytes: u64,
+}
+
+impl<'s, 'w> Group<'s, 'w> {
+    fn new(sealer: &'s Sealer<'w>) -> Self {
+        Self {
+            sealer,
+            runs: Vec::new(),
+            bytes_before: 0,
+            rows: 0,
+            open: BTreeMap::new(),
+            names: 0,
+            done: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn store(&self) -> &'w Store {
+        self.sealer.writer().store()
+    }
+
+    /// Adds all records of a run.
+    fn add(&mut self, run: &str) -> Result<(), StoreError> {
+        let store = self.store();
+        let log = store.log(run)?;
+        let length = log.metadata().map_err(store.failed("look at a log"))?.len();
+        let unreadable = |error: ReplayError| {
+            store.failed("read a log that was just read")(io::Error::other(error))
+        };
+        let mut replay = Replay::open(BufReader::new(log), run).map_err(unreadable)?;
+        let about = replay.about().clone();
+        let clock = about.clock();
+        let mut rows = 0;
+        let read = replay.each(|stored| {
+            rows += 1;
+            let time = match stored {
+                Stored::Event(record) => record.time,
+                Stored::Note(line) => clock.time(since_boot(line)?),
+            };
+            let writer = self.writer(time, run).map_err(io::Error::other)?;
+            let added = match stored {
+                Stored::Event(record) => writer.event(&about, record),
+                Stored::Note(line) => writer.note(&about, line),
+            };
+            added.map_err(io::Error::other)
+        });
+        read.map_err(|error| store.failed("write a segment")(io::Error::other(error)))?;
+        self.rows += rows;
+        self.bytes_before += length;
+        self.runs.push(SealedRun {
+            run: run.to_owned(),
+            rows,
+        });
+        Ok(())
+    }
+
+    /// The segment that a record of this time has its place in.
+    fn writer(&mut self, time: Time, run: &str) -> Result<&mut SegmentWriter, StoreError> {
+        let date = time.to_string();
+        let date = date.get(..10).unwrap_or(&date).to_owned();
+        let full = self
+            .open
+            .get(&date)
+            .is_some_and(|(_, writer)| writer.rows() >= SEGMENT_ROWS);
+        if full && let Some((name, writer)) = self.open.remove(&date) {
+            self.finish(name, writer)?;
+        }
+        if !self.open.contains_key(&date) {
+            let store = self.store();
+            if self.names == GROUP_SEGMENTS {
+                return Err(store.failed("make a segment")(io::Error::other(
+                    "the run has more records than can be sealed",
+                )));
+            }
+            let name = format!("date={date}/{run}.{:03}.parquet", self.names);
+            self.names += 1;
+            let created = self.sealer.create(&name);
+            let file = created.map_err(store.cannot("make a segment"))?;
+            let writer = SegmentWriter::new(file).map_err(segment(store))?;
+            self.open.insert(date.clone(), (name, writer));
+        }
+        let open = self.open.get_mut(&date).map(|(_, writer)| writer);
+        open.ok_or_else(|| {
+            self.sealer.writer().store().failed("make a segment")(io::Error::other(
+                "it is not there",
+            ))
+        })
+    }
+
+    fn finish(&mut self, name: String, writer: SegmentWriter) -> Result<(), StoreError> {
+        let store = self.store();
+        let written = writer.finish().map_err(segment(store))?;
+        let status = written.file.metadata();
+        self.bytes += status.map_err(store.failed("look at a segment"))?.len();
+        self.done.push(SealedSegment {
+            file: name,
+            rows: written.rows,
+            hash: Hex(&written.hash).to_string(),
+        });
+        Ok(())
+    }
+
+    /// Says in the ledger that the segments are these runs, and takes the logs away.
+    fn commit(mut self, sealed: &mut Sealed) -> Result<(), StoreError> {
+        if self.runs.is_empty() {
+            return Ok(());
+        }
+        let store = self.store();
+        while let Some((_, (name, writer))) = self.open.pop_first() {
+            self.finish(name, writer)?;
+        }
+        for segment in &self.done {
+            let published = self.sealer.publish(&segment.file);
+            published.map_err(store.cannot("give a segment its name"))?;
+        }
+        sealed.runs += self.runs.len();
+        sealed.rows += self.rows;
+        sealed.bytes_before += self.bytes_before;
+        sealed.segments += self.done.len();
+        sealed.bytes += self.bytes;
+        let names: Vec<String> = self.runs.iter().map(|run| run.run.clone()).collect();
+        let what = What::Sealed {
+            runs: self.runs,
+            segments: self.done,
+        };
+        let writer = self.sealer.writer();
+        let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
+        writer
+            .state("", now, what)
+            .map_err(store.failed("say in the ledger what is sealed"))?;
+        for run in names {
+            let removed = writer.remove(&run);
+            removed.map_err(store.failed("take away a log that is sealed"))?;
+        }
+        Ok(())
+    }
+}
+
+fn segment(store: &Store) -> impl Fn(SegmentError) -> StoreError {
+    let path = store.path().to_owned();
+    move |source| StoreError::Segment {
+        path: path.clone(),
+        source,
+    }
+}
+
+/// Nanoseconds since boot of a record of userspace's own.
+fn since_boot(line: &[u8]) -> io::Result<u64> {
+    let note = serde_json::from_slice(line)?;
+    field::number(&note, "/boot_ns").ok_or_else(|| io::Error::other("a record has no time"))
+}

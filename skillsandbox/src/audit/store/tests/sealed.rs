@@ -1,0 +1,152 @@
+use super::*;
+use crate::audit::query::Filter;
+
+/// Everything of a run in segments, as it was written out.
+fn sealed(store: &Store, run: &str) -> String {
+    let mut out = Vec::new();
+    for name in store.segments().unwrap() {
+        let segment = store.segment(&name).unwrap();
+        let each = segment.each(&Filter::default(), &|part| part.about.run == run, |found| {
+            assert_eq!(found.run, run);
+            out.extend_from_slice(found.line);
+            out.push(b'\n');
+            Ok(())
+        });
+        each.unwrap();
+    }
+    String::from_utf8(out).unwrap()
+}
+
+fn seal(folder: &Path) -> Sealed {
+    let sealed = Writer::open(folder).unwrap().seal(|_| ()).unwrap();
+    sealed.expect("nobody else seals it")
+}
+
+#[test]
+fn segments_give_back_the_very_records_that_were_written_out() {
+    let scratch = Scratch::new("sealed");
+    let folder = scratch.path("audit");
+    let written = ["run-1", "run-2"].map(|run| record(&folder, run));
+    let report = seal(&folder);
+    assert_eq!(
+        (report.runs, report.segments, report.left.len()),
+        (2, 1, 0),
+        "{report:?}"
+    );
+    let store = Store::open(&folder).unwrap();
+    assert!(store.runs().unwrap().0.is_empty(), "the logs are gone");
+    for (run, written) in ["run-1", "run-2"].into_iter().zip(written) {
+        assert_eq!(sealed(&store, run), String::from_utf8(written).unwrap());
+    }
+    let report = verify(&store, None).unwrap();
+    assert_eq!(report.troubles, []);
+    assert_eq!(
+        (report.runs, report.sealed, report.segments, report.lost),
+        (2, 2, 1, 2)
+    );
+    assert_eq!(seal(&folder), Sealed::default(), "nothing is left to do");
+}
+
+#[test]
+fn what_is_written_was_changed_or_has_no_end_stays_a_log() {
+    let scratch = Scratch::new("unsealed");
+    let folder = scratch.path("audit");
+    record(&folder, "run-1");
+    record(&folder, "run-2");
+    drop(log(&folder, "run-3"));
+    let _written = log(&folder, "run-4");
+    let changed = folder.join("runs/run-1.log");
+    let mut bytes = fs::read(&changed).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&changed, bytes).unwrap();
+    let report = seal(&folder);
+    assert_eq!(report.runs, 1);
+    let [(run, why)] = report.left.as_slice() else {
+        panic!("{report:?}");
+    };
+    assert_eq!(run, "run-1");
+    assert!(why.contains("is not what was written"), "{why}");
+    let store = Store::open(&folder).unwrap();
+    assert_eq!(store.runs().unwrap().0, ["run-1", "run-3", "run-4"]);
+}
+
+#[test]
+fn a_sealing_that_was_interrupted_is_finished_or_undone_by_the_next() {
+    let scratch = Scratch::new("interrupted");
+    let folder = scratch.path("audit");
+    let written = record(&folder, "run-1");
+    let (log, ledger) = (folder.join("runs/run-1.log"), folder.join("ledger"));
+    let before = [fs::read(&log).unwrap(), fs::read(&ledger).unwrap()];
+    seal(&folder);
+    let store = Store::open(&folder).unwrap();
+    let name = store.segments().unwrap().remove(0);
+    let segment = folder.join("segments").join(&name);
+
+    // It was interrupted before it had said so in the ledger.
+    fs::write(&log, &before[0]).unwrap();
+    fs::write(&ledger, &before[1]).unwrap();
+    fs::copy(&segment, segment.with_extension("parquet.new")).unwrap();
+    let troubles = verify(&store, None).unwrap().troubles;
+    assert!(
+        troubles
+            .iter()
+            .all(|one| one.what == "is not in the ledger"),
+        "{troubles:?}"
+    );
+    assert_eq!(seal(&folder).runs, 1);
+    assert_eq!(store.segment_files().unwrap(), [name]);
+    assert_eq!(sealed(&store, "run-1"), String::from_utf8(written).unwrap());
+
+    // It was interrupted after that, and before the log was gone.
+    fs::write(&log, &before[0]).unwrap();
+    assert_eq!(verify(&store, None).unwrap().troubles, []);
+    assert_eq!(seal(&folder), Sealed::default());
+    assert!(store.runs().unwrap().0.is_empty());
+    assert_eq!(verify(&store, None).unwrap().troubles, []);
+}
+
+#[test]
+fn two_do_not_seal_at_once() {
+    let scratch = Scratch::new("twice");
+    let folder = scratch.path("audit");
+    record(&folder, "run-1");
+    record(&folder, "run-2");
+    let writer = Writer::open(&folder).unwrap();
+    let mut other = None;
+    let sealed = writer.seal(|_| other = Some(Writer::open(&folder).unwrap().seal(|_| ())));
+    assert_eq!(sealed.unwrap().unwrap().runs, 2);
+    assert!(matches!(other, Some(Ok(None))), "{other:?}");
+}
+
+#[test]
+fn a_segment_that_is_taken_away_on_purpose_is_not_missed() {
+    let scratch = Scratch::new("pruned-segments");
+    let folder = scratch.path("audit");
+    for run in ["run-1", "run-2"] {
+        record(&folder, run);
+        seal(&folder);
+    }
+    let store = Store::open(&folder).unwrap();
+    let [first, second] = store.segments().unwrap().try_into().unwrap();
+    let length = fs::metadata(folder.join("segments").join(&second))
+        .unwrap()
+        .len();
+    let keep = Keep {
+        bytes: Some(length),
+        younger_than: None,
+    };
+    let pruned = Writer::open(&folder).unwrap().prune(keep, false).unwrap();
+    let files: Vec<_> = pruned.into_iter().map(|one| one.file).collect();
+    assert_eq!(files, [Kept::Segment(first.clone())]);
+    assert_eq!(store.segments().unwrap(), std::slice::from_ref(&second));
+    assert_eq!(verify(&store, None).unwrap().troubles, []);
+    assert_eq!(seal(&folder), Sealed::default());
+    // What goes without a word is missed.
+    fs::remove_file(folder.join("segments").join(&second)).unwrap();
+    let troubles = verify(&store, None).unwrap().troubles;
+    assert_eq!(
+        troubles[0].file,
+        format!("segments/{second}"),
+        "{troubles:?}"
+    );
+}
