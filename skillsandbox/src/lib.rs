@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod cli;
 pub mod dns;
+pub mod export;
 pub mod isolate;
 pub mod kernel;
 pub mod manifest;

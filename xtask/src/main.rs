@@ -12,6 +12,7 @@ mod lint;
 mod packages;
 mod paths;
 mod process;
+mod python;
 mod rust_src;
 mod setup;
 mod suite;

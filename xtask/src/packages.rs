@@ -87,6 +87,11 @@ const PACKAGES: &[(&str, Need, &str)] = &[
         Need::Test,
         "dig, which asks name servers by hand",
     ),
+    (
+        "python3-pip",
+        Need::Test,
+        "brings the engines that read our segments and the schema of OCSF",
+    ),
     ("curl", Need::Test, "an honest program"),
     ("git", Need::Test, "an honest program"),
     ("jq", Need::Test, "an honest program"),

@@ -242,13 +242,7 @@ impl AccessBits {
     /// What [`Display`] writes so.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let names = text.split('+').filter(|name| !name.is_empty());
-        let bits = names.map(|name| match name.strip_prefix("unknown_0x") {
-            Some(rest) => u32::from_str_radix(rest, 16).ok(),
-            None => Self::NAMES
-                .iter()
-                .find(|(_, known)| *known == name)
-                .map(|(bits, _)| *bits),
-        });
+        let bits = names.map(|name| bit(name, Self::NAMES));
         let all = bits
             .into_iter()
             .try_fold(0, |all, bits| Some(all | bits?))?;
@@ -290,27 +284,56 @@ const KERNEL_O_LARGEFILE: u32 = 0o400_000;
 #[cfg(not(target_arch = "aarch64"))]
 const KERNEL_O_LARGEFILE: u32 = 0o100_000;
 
+impl OpenFlags {
+    // Flags of several bits come before those whose bits they hold.
+    const NAMES: &[(u32, &str)] = &[
+        (libc::O_CREAT.cast_unsigned(), "O_CREAT"),
+        (libc::O_EXCL.cast_unsigned(), "O_EXCL"),
+        (libc::O_NOCTTY.cast_unsigned(), "O_NOCTTY"),
+        (libc::O_TRUNC.cast_unsigned(), "O_TRUNC"),
+        (libc::O_APPEND.cast_unsigned(), "O_APPEND"),
+        (libc::O_NONBLOCK.cast_unsigned(), "O_NONBLOCK"),
+        (libc::O_SYNC.cast_unsigned(), "O_SYNC"),
+        (libc::O_DSYNC.cast_unsigned(), "O_DSYNC"),
+        (libc::O_ASYNC.cast_unsigned(), "O_ASYNC"),
+        (libc::O_DIRECT.cast_unsigned(), "O_DIRECT"),
+        (libc::O_TMPFILE.cast_unsigned(), "O_TMPFILE"),
+        (libc::O_DIRECTORY.cast_unsigned(), "O_DIRECTORY"),
+        (libc::O_NOFOLLOW.cast_unsigned(), "O_NOFOLLOW"),
+        (libc::O_NOATIME.cast_unsigned(), "O_NOATIME"),
+        (libc::O_CLOEXEC.cast_unsigned(), "O_CLOEXEC"),
+        (libc::O_PATH.cast_unsigned(), "O_PATH"),
+    ];
+
+    /// What these names, as they are written, stand for; without `O_LARGEFILE`.
+    pub(crate) fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let bits = names.into_iter().map(|name| match name {
+            "O_RDONLY" => Some(libc::O_RDONLY.cast_unsigned()),
+            "O_WRONLY" => Some(libc::O_WRONLY.cast_unsigned()),
+            "O_RDWR" => Some(libc::O_RDWR.cast_unsigned()),
+            "O_ACCMODE" => Some(libc::O_ACCMODE.cast_unsigned()),
+            name => bit(name, Self::NAMES),
+        });
+        let all = bits
+            .into_iter()
+            .try_fold(0, |all, bits| Some(all | bits?))?;
+        Some(Self(all))
+    }
+}
+
+/// The bits that a name of a list stands for.
+fn bit(name: &str, names: &[(u32, &str)]) -> Option<u32> {
+    match name.strip_prefix("unknown_0x") {
+        Some(rest) => u32::from_str_radix(rest, 16).ok(),
+        None => names
+            .iter()
+            .find(|(_, known)| *known == name)
+            .map(|(bits, _)| *bits),
+    }
+}
+
 impl Serialize for OpenFlags {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Flags of several bits come before those whose bits they hold.
-        const NAMES: &[(u32, &str)] = &[
-            (libc::O_CREAT.cast_unsigned(), "O_CREAT"),
-            (libc::O_EXCL.cast_unsigned(), "O_EXCL"),
-            (libc::O_NOCTTY.cast_unsigned(), "O_NOCTTY"),
-            (libc::O_TRUNC.cast_unsigned(), "O_TRUNC"),
-            (libc::O_APPEND.cast_unsigned(), "O_APPEND"),
-            (libc::O_NONBLOCK.cast_unsigned(), "O_NONBLOCK"),
-            (libc::O_SYNC.cast_unsigned(), "O_SYNC"),
-            (libc::O_DSYNC.cast_unsigned(), "O_DSYNC"),
-            (libc::O_ASYNC.cast_unsigned(), "O_ASYNC"),
-            (libc::O_DIRECT.cast_unsigned(), "O_DIRECT"),
-            (libc::O_TMPFILE.cast_unsigned(), "O_TMPFILE"),
-            (libc::O_DIRECTORY.cast_unsigned(), "O_DIRECTORY"),
-            (libc::O_NOFOLLOW.cast_unsigned(), "O_NOFOLLOW"),
-            (libc::O_NOATIME.cast_unsigned(), "O_NOATIME"),
-            (libc::O_CLOEXEC.cast_unsigned(), "O_CLOEXEC"),
-            (libc::O_PATH.cast_unsigned(), "O_PATH"),
-        ];
         let mode = match self.0.cast_signed() & libc::O_ACCMODE {
             libc::O_RDONLY => "O_RDONLY",
             libc::O_WRONLY => "O_WRONLY",
@@ -318,7 +341,7 @@ impl Serialize for OpenFlags {
             _ => "O_ACCMODE",
         };
         let rest = self.0 & !libc::O_ACCMODE.cast_unsigned() & !KERNEL_O_LARGEFILE;
-        bits(rest, Some(mode), NAMES, serializer)
+        bits(rest, Some(mode), Self::NAMES, serializer)
     }
 }
 

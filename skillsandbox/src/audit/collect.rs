@@ -47,6 +47,8 @@ pub struct Collector<'a> {
     skipped: u64,
     /// What the last note of lost records covered: dropped, undecodable, skipped.
     told: (Dropped, u64, u64),
+    /// When it was last looked, in nanoseconds since boot.
+    looked: u64,
 }
 
 impl<'a> Collector<'a> {
@@ -63,6 +65,7 @@ impl<'a> Collector<'a> {
             undecodable: 0,
             skipped: 0,
             told: Default::default(),
+            looked: Clock::boot_ns(),
         }
     }
 
@@ -127,6 +130,7 @@ impl<'a> Collector<'a> {
         let (told, told_undecodable, told_skipped) = self.told;
         let now = Dropped::of(counters);
         let lost = Lost {
+            from_boot_ns: std::mem::replace(&mut self.looked, Clock::boot_ns()),
             dropped: now.since(&told),
             undecodable: self.undecodable - told_undecodable,
             skipped: self.skipped - told_skipped,

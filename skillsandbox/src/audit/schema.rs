@@ -263,6 +263,7 @@ fn notes() -> Vec<Note> {
         Note::Lost(Lost {
             dropped: Dropped::of(&counters),
             undecodable: 0,
+            from_boot_ns: 4_000_000_000,
             skipped: 0,
         }),
         Note::End(End {

@@ -176,6 +176,7 @@ fn notes_are_shown_with_what_is_missing() {
             ..Default::default()
         },
         undecodable: 0,
+        from_boot_ns: 0,
         skipped: 0,
     });
     let line = show(&knowledge.note(&lost), Colour::None);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{build, process};
+use crate::{build, process, python};
 
 /// Built programs.
 pub(crate) struct Programs {
@@ -17,6 +17,8 @@ pub(crate) struct Programs {
     layered: PathBuf,
     /// What attacks it.
     attacker: PathBuf,
+    /// Where Python finds what the tests need of it.
+    python: PathBuf,
 }
 
 impl Programs {
@@ -28,6 +30,7 @@ impl Programs {
             layered: build::layered()?,
             attacker: build::attacker()?,
             tests: tests()?,
+            python: python::packages()?,
         })
     }
 
@@ -38,6 +41,7 @@ impl Programs {
             ("SKILLSANDBOX_BIN".to_owned(), text(&self.layered)),
             ("SKILLSANDBOX_PLAIN_BIN".to_owned(), text(&self.plain)),
             ("ATTACKER_BIN".to_owned(), text(&self.attacker)),
+            ("PYTHON_PACKAGES".to_owned(), text(&self.python)),
         ]
     }
 }

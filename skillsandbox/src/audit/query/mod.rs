@@ -3,6 +3,7 @@
 
 mod diff;
 mod filter;
+mod finding;
 mod show;
 mod stats;
 mod tree;
@@ -10,6 +11,8 @@ mod tree;
 pub use diff::{Diff, Difference};
 pub use filter::{Filter, Moment, Process, RuleIs};
 pub(crate) use filter::{glob, path_glob};
+pub use finding::{CLASSES, Class, Finding, Findings, Severity};
 pub use show::{Format, Output, sentence};
-pub use stats::Stats;
+pub(crate) use stats::{Count, host};
+pub use stats::{List, Stats};
 pub use tree::Tree;

@@ -18,9 +18,26 @@ const MINUTES_SHOWN: usize = 60;
 /// Width of the longest bar.
 const BAR: u64 = 40;
 
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum List {
+    /// What was denied, and to which program
+    Denials,
+    /// Programs that did something
+    Programs,
+    /// Hosts that were connected to or asked for
+    Hosts,
+    /// Files and unix sockets
+    Paths,
+    /// Records of each minute
+    Minutes,
+}
+
 /// Counts of records.
 #[derive(Debug, Default)]
 pub struct Stats {
+    /// What is not asked for is not counted; nothing given is everything.
+    asked: Vec<List>,
     records: Count,
     kinds: BTreeMap<String, Count>,
     minutes: BTreeMap<String, Count>,
@@ -30,16 +47,26 @@ pub struct Stats {
     programs: Most,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Count {
-    all: u64,
-    denied: u64,
+/// How often, and how often of that it was denied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Count {
+    pub(crate) all: u64,
+    pub(crate) denied: u64,
 }
 
 impl Count {
-    fn add(&mut self, denied: bool) {
-        self.all += 1;
-        self.denied += u64::from(denied);
+    pub(crate) fn one(denied: bool) -> Self {
+        Self {
+            all: 1,
+            denied: denied.into(),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.all += other.all;
+        self.denied += other.denied;
     }
 }
 
@@ -52,11 +79,19 @@ struct Most {
 }
 
 impl Most {
-    fn add(&mut self, thing: String, denied: bool) {
+    fn add(&mut self, thing: String, count: Count) {
         if self.counts.len() >= DIFFERENT_MAX && !self.counts.contains_key(&thing) {
-            return self.others.add(denied);
+            self.others += count;
+            return;
         }
-        self.counts.entry(thing).or_default().add(denied);
+        *self.counts.entry(thing).or_default() += count;
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (thing, count) in other.counts {
+            self.add(thing, count);
+        }
+        self.others += other.others;
     }
 
     fn write(&self, out: &mut impl Write, title: &str, top: usize) -> io::Result<()> {
@@ -88,48 +123,112 @@ fn denied(count: Count) -> String {
 }
 
 impl Stats {
+    /// Counts these lists, or with none given all.
+    #[must_use]
+    pub fn of(asked: Vec<List>) -> Self {
+        Self {
+            asked,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a list is asked for.
+    pub(crate) fn wants(&self, list: List) -> bool {
+        self.asked.is_empty() || self.asked.contains(&list)
+    }
+
     /// Takes a record.
     pub fn add(&mut self, record: &Value) {
         let of = |pointer: &str| text(record, pointer);
         let Some(kind) = of("/kind") else { return };
-        let is_denied = of("/verdict") == Some("deny");
-        self.records.add(is_denied);
-        self.kinds
-            .entry(kind.to_owned())
-            .or_default()
-            .add(is_denied);
+        let count = Count::one(of("/verdict") == Some("deny"));
+        self.kind(kind, count);
         // `2026-11-27T18:00`
         if let Some(minute) = of("/time").and_then(|time| time.get(..16)) {
-            self.minutes
-                .entry(minute.to_owned())
-                .or_default()
-                .add(is_denied);
+            self.minute(minute.to_owned(), count);
         }
-        let program = of("/executable").or(of("/comm"));
-        let program = program.map(|program| Quoted(program.as_bytes()).to_string());
-        if is_denied {
-            let by = program.as_deref().unwrap_or("the name server");
-            self.denials
-                .add(format!("{kind} {} by {by}", object(record)), true);
+        if count.denied > 0 {
+            self.denial(record, count);
         }
         if let Some(path) = of("/path") {
-            self.paths
-                .add(Quoted(path.as_bytes()).to_string(), is_denied);
+            self.path(path, count);
         }
-        let host = match (of("/name"), of("/address"), number(record, "/port")) {
-            (Some(name), Some(_), Some(port)) => {
-                Some(format!("{}:{port}", Escaped(name.as_bytes())))
-            }
-            (None, Some(address), Some(port)) => Some(format!("{address} {port}")),
-            (Some(name), ..) if kind == "dns" => Some(Escaped(name.as_bytes()).to_string()),
-            _ => None,
-        };
-        if let Some(host) = host {
-            self.hosts.add(host, is_denied);
+        if let Some(host) = host(
+            kind == "dns",
+            of("/name"),
+            of("/address"),
+            number(record, "/port"),
+        ) {
+            self.host(host, count);
         }
+        let program = of("/executable").or(of("/comm"));
         if let Some(program) = program.filter(|_| of("/verdict").is_some()) {
-            self.programs.add(program, is_denied);
+            self.program(program, count);
         }
+    }
+
+    pub(crate) fn kind(&mut self, kind: &str, count: Count) {
+        self.records += count;
+        match self.kinds.get_mut(kind) {
+            Some(all) => *all += count,
+            None => {
+                self.kinds.insert(kind.to_owned(), count);
+            }
+        }
+    }
+
+    /// Records of a minute, as RFC 3339 begins.
+    pub(crate) fn minute(&mut self, minute: String, count: Count) {
+        if self.wants(List::Minutes) {
+            *self.minutes.entry(minute).or_default() += count;
+        }
+    }
+
+    /// Denials like this one.
+    pub(crate) fn denial(&mut self, record: &Value, count: Count) {
+        if !self.wants(List::Denials) {
+            return;
+        }
+        let of = |pointer: &str| text(record, pointer);
+        let program = of("/executable").or(of("/comm"));
+        let by = program.map_or("the name server".to_owned(), quoted);
+        let kind = of("/kind").unwrap_or_default();
+        self.denials
+            .add(format!("{kind} {} by {by}", object(record)), count);
+    }
+
+    pub(crate) fn path(&mut self, path: &str, count: Count) {
+        if self.wants(List::Paths) {
+            self.paths.add(quoted(path), count);
+        }
+    }
+
+    /// A host, as [`host`] has it.
+    pub(crate) fn host(&mut self, host: String, count: Count) {
+        if self.wants(List::Hosts) {
+            self.hosts.add(host, count);
+        }
+    }
+
+    pub(crate) fn program(&mut self, program: &str, count: Count) {
+        if self.wants(List::Programs) {
+            self.programs.add(quoted(program), count);
+        }
+    }
+
+    /// Takes everything that another one has counted.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.records += other.records;
+        for (kind, count) in other.kinds {
+            *self.kinds.entry(kind).or_default() += count;
+        }
+        for (minute, count) in other.minutes {
+            *self.minutes.entry(minute).or_default() += count;
+        }
+        self.denials.merge(other.denials);
+        self.paths.merge(other.paths);
+        self.hosts.merge(other.hosts);
+        self.programs.merge(other.programs);
     }
 
     /// Whether there is anything to show.
@@ -186,16 +285,23 @@ impl Stats {
     }
 }
 
-impl PartialOrd for Count {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+/// The host of a record: by its name where it has one.
+pub(crate) fn host(
+    is_question: bool,
+    name: Option<&str>,
+    address: Option<&str>,
+    port: Option<u64>,
+) -> Option<String> {
+    match (name, address, port) {
+        (Some(name), Some(_), Some(port)) => Some(format!("{}:{port}", Escaped(name.as_bytes()))),
+        (None, Some(address), Some(port)) => Some(format!("{address} {port}")),
+        (Some(name), ..) if is_question => Some(Escaped(name.as_bytes()).to_string()),
+        _ => None,
     }
 }
 
-impl Ord for Count {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.all, self.denied).cmp(&(other.all, other.denied))
-    }
+fn quoted(text: &str) -> String {
+    Quoted(text.as_bytes()).to_string()
 }
 
 #[cfg(test)]

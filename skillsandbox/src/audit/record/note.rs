@@ -108,6 +108,8 @@ pub struct Limit {
 /// Records that were decided on and are not in the audit.
 #[derive(Clone, Debug, Serialize)]
 pub struct Lost {
+    /// They were lost after this, in nanoseconds since boot, and before this record.
+    pub from_boot_ns: u64,
     /// Since the last such note, by cause.
     pub dropped: Dropped,
     /// Taken from a ring, and not to be understood.

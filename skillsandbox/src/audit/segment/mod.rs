@@ -2,12 +2,14 @@
 //! each field of a record, which other engines read as well. Not a log: a file without its end is nothing.
 //!
 //! [`row`] makes rows of records and records of rows, [`columns`] is what a row has, [`write`] and [`read`] are
-//! about one file, [`condition`] is what is decided without making a record.
+//! about one file, [`condition`] is what is decided, and [`tally`] what is counted, without making a record.
 
 mod columns;
 mod condition;
+mod json;
 mod read;
 mod row;
+mod tally;
 mod write;
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! Reads one segment: only the groups, pages and columns that can hold what is asked for.
 
-use std::{fs::File, io};
+use std::{collections::BTreeSet, fs::File, io};
 
 use arrow_array::RecordBatch;
 use arrow_schema::ArrowError;
 use parquet::{
-    arrow::arrow_reader::{
-        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter,
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{
+            ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter,
+        },
     },
     file::statistics::Statistics,
 };
@@ -14,11 +17,11 @@ use parquet::{
 use super::{
     RUNS, RunPart, SegmentError,
     columns::Row,
-    condition::{Condition, IDS, conditions},
+    condition::{IDS, conditions},
 };
 use crate::audit::{
-    json,
     query::{Filter, Process},
+    store::About,
 };
 
 /// Rows that are read at once.
@@ -34,8 +37,8 @@ pub struct Segment {
 /// A record that may be what is asked for: other conditions than those of columns are not looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
-    /// Name of its run.
-    pub run: &'a str,
+    /// What is known of its run.
+    pub about: &'a About,
     /// The record, as it was written out.
     pub line: &'a [u8],
 }
@@ -71,43 +74,55 @@ impl Segment {
         wanted: &dyn Fn(&RunPart) -> bool,
         mut take: impl FnMut(Found<'_>) -> io::Result<()>,
     ) -> Result<(), SegmentError> {
-        let window = filter.window();
-        let runs: Vec<&RunPart> = self
-            .runs
-            .iter()
-            .filter(|part| part.last >= window.0 && part.first < window.1 && wanted(part))
-            .collect();
-        if runs.is_empty() {
+        let Some(batches) = self.read(filter, wanted, None, BATCH)? else {
             return Ok(());
-        }
-        // Where all are wanted, nobody has to look.
-        let runs = (runs.len() < self.runs.len())
-            .then(|| runs.iter().map(|part| part.about.run.clone()).collect());
-        let mut written = Vec::new();
-        for batch in self.read(filter, conditions(filter, runs))? {
+        };
+        let Some(mut part) = self.runs.first() else {
+            return Ok(());
+        };
+        let mut line = Vec::new();
+        for batch in batches {
             let batch = batch?;
             for at in 0..batch.num_rows() {
                 let row = Row::get(&batch, at);
                 let run = row.run.as_deref().ok_or(SegmentError::Row(at))?;
-                let line = if let Some(line) = &row.note {
-                    line.as_bytes()
-                } else {
-                    written.clear();
-                    let record = row.record().ok_or(SegmentError::Row(at))?;
-                    json::write(&mut written, &record)?;
-                    &written
-                };
-                take(Found { run, line })?;
+                // Nearly always the same as before.
+                if part.about.run != run {
+                    let found = self.runs.iter().find(|part| part.about.run == run);
+                    part = found.ok_or(SegmentError::Row(at))?;
+                }
+                line.clear();
+                row.line(&mut line).ok_or(SegmentError::Row(at))?;
+                take(Found {
+                    about: &part.about,
+                    line: &line,
+                })?;
             }
         }
         Ok(())
     }
 
-    fn read(
+    /// Rows that may be what is asked for, so many at once, with these columns or all. `None` if there are none.
+    pub(super) fn read(
         &self,
         filter: &Filter,
-        conditions: Vec<Condition>,
-    ) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>>, SegmentError> {
+        wanted: &dyn Fn(&RunPart) -> bool,
+        columns: Option<&[&str]>,
+        rows: usize,
+    ) -> Result<Option<impl Iterator<Item = Result<RecordBatch, ArrowError>> + use<>>, SegmentError>
+    {
+        let (first, last) = filter.window();
+        let parts = self.runs.iter();
+        let runs: BTreeSet<&str> = parts
+            .filter(|part| part.last >= first && part.first < last && wanted(part))
+            .map(|part| part.about.run.as_str())
+            .collect();
+        if runs.is_empty() {
+            return Ok(None);
+        }
+        // Where all are wanted, nobody has to look.
+        let runs =
+            (runs.len() < self.runs.len()).then(|| runs.into_iter().map(str::to_owned).collect());
         let file = self.file.try_clone()?;
         let builder =
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
@@ -118,13 +133,20 @@ impl Segment {
             }
         }
         let schema = self.metadata.parquet_schema();
-        let predicates = conditions.into_iter();
+        let predicates = conditions(filter, runs).into_iter();
         let predicates = predicates.map(|condition| condition.predicate(schema));
-        Ok(builder
-            .with_row_groups(groups)
-            .with_row_filter(RowFilter::new(predicates.collect()))
-            .with_batch_size(BATCH)
-            .build()?)
+        let mask = match columns {
+            Some(columns) => ProjectionMask::columns(schema, columns.iter().copied()),
+            None => ProjectionMask::all(),
+        };
+        Ok(Some(
+            builder
+                .with_row_groups(groups)
+                .with_projection(mask)
+                .with_row_filter(RowFilter::new(predicates.collect()))
+                .with_batch_size(rows)
+                .build()?,
+        ))
     }
 
     /// Whether what is said of a group leaves room for what is asked for.

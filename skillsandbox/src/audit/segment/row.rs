@@ -31,7 +31,7 @@ fn said<'a>(value: impl std::fmt::Display) -> Cow<'a, str> {
 
 impl<'a> Row<'a> {
     /// What all rows of a run have.
-    fn of_run(about: &'a About) -> Self {
+    pub(super) fn of_run(about: &'a About) -> Self {
         let text = |text: &'a str| Some(Cow::Borrowed(text));
         Self {
             run: text(&about.run),

@@ -10,7 +10,7 @@ use crate::audit::{
     describe::{Knowledge, Names, RuleText},
     json,
     process::Processes,
-    query::{Filter, Moment, Process, RuleIs, glob, path_glob},
+    query::{Filter, Moment, Process, RuleIs, Stats, glob, path_glob},
     sequence::Sequences,
     testing::{self, Scratch},
 };
@@ -240,6 +240,10 @@ proptest! {
             let row = Row::of_event(&about, record).unwrap();
             let back = row.record().unwrap();
             prop_assert_eq!(line(&back), line(record));
+            let text = line(record);
+            let json = serde_json::from_str(&text).unwrap();
+            let row = Row::of_json(&about, &json, text.as_bytes()).unwrap();
+            prop_assert_eq!(line(&row.record().unwrap()), text);
             Ok(())
         })?;
     }
@@ -256,7 +260,7 @@ proptest! {
             let each = segment.each(&filter, &|part| run.is_none_or(|run| part.about.run == run), |one| {
                 let text = String::from_utf8(one.line.to_vec()).unwrap();
                 if filter.matches(&serde_json::from_str(&text).unwrap()) {
-                    found.push((one.run.to_owned(), text));
+                    found.push((one.about.run.clone(), text));
                 }
                 Ok(())
             });
@@ -265,7 +269,23 @@ proptest! {
                 run.is_none_or(|run| of == run) && filter.matches(&serde_json::from_str(line).unwrap())
             };
             let expected: Vec<_> = lines.iter().filter(asked).cloned().collect();
-            prop_assert_eq!(found, expected, "{:?}", filter);
+            prop_assert_eq!(&found, &expected, "{:?}", filter);
+            let mut counted = Stats::default();
+            let is_it = |part: &RunPart| run.is_none_or(|run| part.about.run == run);
+            if segment.tally(&filter, &is_it, &mut counted).unwrap() {
+                let mut stats = Stats::default();
+                for (_, line) in &expected {
+                    stats.add(&serde_json::from_str(line).unwrap());
+                }
+                let written = |stats: &Stats| {
+                    let mut out = Vec::new();
+                    stats.write(&mut out, 99).unwrap();
+                    String::from_utf8(out).unwrap()
+                };
+                prop_assert_eq!(written(&counted), written(&stats), "{:?}", filter);
+            } else {
+                prop_assert!(!filter.addresses.is_empty());
+            }
         }
     }
 }

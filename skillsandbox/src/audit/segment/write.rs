@@ -13,6 +13,8 @@ use parquet::{
     schema::types::ColumnPath,
 };
 
+use serde_json::Value;
+
 use super::{
     RUNS, RunPart, SegmentError,
     columns::{Builders, Row, schema},
@@ -81,17 +83,29 @@ impl SegmentWriter {
         self.push(about, &row)
     }
 
+    /// Adds a record that was written out, as this line.
+    pub fn json(&mut self, about: &About, record: &Value, line: &[u8]) -> Result<(), SegmentError> {
+        let row = Row::of_json(about, record, line).ok_or(SegmentError::Record)?;
+        self.push(about, &row)?;
+        self.lost(field::lost(record));
+        Ok(())
+    }
+
     /// Adds a record of userspace's own, as a line of JSON.
     pub fn note(&mut self, about: &About, line: &[u8]) -> Result<(), SegmentError> {
         let row = Row::of_note(about, line).ok_or(SegmentError::Record)?;
         self.push(about, &row)?;
-        if row.kind.as_deref() == Some("lost")
-            && let Ok(note) = serde_json::from_slice(line)
-            && let Some(part) = self.runs.last_mut()
-        {
-            part.lost += field::lost(&note);
+        if row.kind.as_deref() == Some("lost") {
+            let note = serde_json::from_slice(line).map_err(std::io::Error::other)?;
+            self.lost(field::lost(&note));
         }
         Ok(())
+    }
+
+    fn lost(&mut self, lost: u64) {
+        if let Some(part) = self.runs.last_mut() {
+            part.lost += lost;
+        }
     }
 
     fn push(&mut self, about: &About, row: &Row<'_>) -> Result<(), SegmentError> {

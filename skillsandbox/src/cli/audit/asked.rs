@@ -6,10 +6,10 @@ use clap::{Args, ValueEnum};
 use globset::GlobMatcher;
 use serde_json::Value;
 
-use super::read::Records;
+use super::read::{Records, Which};
 use crate::{
     audit::{
-        query::{Filter, Moment, Process, RuleIs, glob, path_glob},
+        query::{Filter, List, Moment, Process, RuleIs, Stats, glob, path_glob},
         store::{About, Store},
     },
     manifest::Cidr,
@@ -81,24 +81,57 @@ impl Asked {
         }
     }
 
-    /// Hands out the records that are asked for, with the name of their run and as they were written out.
+    /// Hands out the records that are asked for, with what is known of their run and as they were written
+    /// out.
     /// Tells what was lost when they were recorded; an exit code is one for what could not be read.
     pub(super) fn each(
         &self,
         store: &Store,
-        take: impl FnMut(&str, &Value, &[u8]) -> io::Result<()>,
+        mut take: impl FnMut(&About, &Value, &[u8]) -> io::Result<()>,
     ) -> anyhow::Result<Option<u8>> {
         let mut records = Records::of(store)?;
-        let one = match &self.run {
-            Some(meant) => Some(records.find(meant)?),
-            None => None,
+        let one = self.one(&records)?;
+        let which = Which {
+            filter: &self.filter(),
+            run: one.as_deref(),
+            wanted: &self.wanted(),
         };
-        let wanted = |about: &About| {
-            let skill = self.skill.as_ref();
-            skill.is_none_or(|skill| skill.is_match(&about.skill_name))
-        };
-        records.each(&self.filter(), one.as_deref(), &wanted, take)?;
+        records.each(&which, &mut take)?;
         records.warn_of_losses();
         Ok(records.code())
+    }
+
+    /// Counts the records that are asked for.
+    pub(super) fn tally(
+        &self,
+        store: &Store,
+        lists: &[List],
+    ) -> anyhow::Result<(Stats, Option<u8>)> {
+        let mut records = Records::of(store)?;
+        let one = self.one(&records)?;
+        let which = Which {
+            filter: &self.filter(),
+            run: one.as_deref(),
+            wanted: &self.wanted(),
+        };
+        let stats = records.tally(&which, lists)?;
+        records.warn_of_losses();
+        Ok((stats, records.code()))
+    }
+
+    /// The one run that is asked for.
+    fn one(&self, records: &Records<'_>) -> anyhow::Result<Option<String>> {
+        self.run
+            .as_deref()
+            .map(|meant| records.find(meant))
+            .transpose()
+    }
+
+    /// Which runs are asked for.
+    fn wanted(&self) -> impl Fn(&About) -> bool + Sync {
+        |about| {
+            let skill = self.skill.as_ref();
+            skill.is_none_or(|skill| skill.is_match(&about.skill_name))
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 mod asked;
 mod diff;
+mod export;
+mod findings;
 mod prune;
 mod query;
 mod read;
@@ -38,6 +40,8 @@ enum Command {
     Tree(tree::TreeArguments),
     Diff(diff::DiffArguments),
     Show(show::ShowArguments),
+    Findings(findings::FindingsArguments),
+    Export(Box<export::ExportArguments>),
     Verify(verify::VerifyArguments),
     /// Turn the logs of runs that are over into Parquet segments, which are smaller and faster to ask.
     ///
@@ -55,6 +59,8 @@ pub(super) fn run(arguments: &AuditArguments) -> anyhow::Result<ExitCode> {
         Command::Tree(arguments) => tree::run(folder, arguments),
         Command::Diff(arguments) => diff::run(folder, arguments),
         Command::Show(arguments) => show::run(folder, arguments),
+        Command::Findings(arguments) => findings::run(folder, arguments),
+        Command::Export(arguments) => export::run(folder, arguments),
         Command::Verify(arguments) => verify::run(folder, arguments),
         Command::Seal => seal::run(folder),
         Command::Prune(arguments) => prune::run(folder, arguments),

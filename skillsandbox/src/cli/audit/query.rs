@@ -34,9 +34,9 @@ pub(super) struct QueryArguments {
 pub(super) fn run(folder: &Path, arguments: &QueryArguments) -> anyhow::Result<ExitCode> {
     let store = Store::open(folder)?;
     let mut output = Output::new(BufWriter::new(io::stdout().lock()), arguments.format);
-    let unread = arguments
-        .asked
-        .each(&store, |run, record, line| output.record(run, record, line))?;
+    let unread = arguments.asked.each(&store, |about, record, line| {
+        output.record(&about.run, record, line)
+    })?;
     let rows = output.rows();
     output.finish()?;
     Ok(match unread {

@@ -4,6 +4,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, BufReader, Read},
+    num::NonZero,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
 };
 
 use anyhow::{Context, bail};
@@ -12,13 +15,26 @@ use serde_json::Value;
 use crate::{
     audit::{
         field, json,
-        query::Filter,
+        query::{Filter, List, Stats},
         segment::{RunPart, Segment, SegmentError},
         store::{About, FrameError, Replay, ReplayError, Store, StoreError, Stored},
         text::Escaped,
     },
     cli::exit,
 };
+
+/// Takes a record, with what is known of its run and as it was written out.
+pub(super) type Take<'t> = dyn FnMut(&About, &Value, &[u8]) -> io::Result<()> + 't;
+
+/// Which records are asked for.
+pub(super) struct Which<'a> {
+    /// Those for which this holds …
+    pub(super) filter: &'a Filter,
+    /// … of this run, if it is one, …
+    pub(super) run: Option<&'a str>,
+    /// … and of runs for which this does.
+    pub(super) wanted: &'a (dyn Fn(&About) -> bool + Sync),
+}
 
 /// The records of a store, as they are just now.
 pub(super) struct Records<'s> {
@@ -97,59 +113,130 @@ impl<'s> Records<'s> {
         run: &str,
         mut take: impl FnMut(&Value) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.each(&Filter::default(), Some(run), &|_| true, |_, record, _| {
-            take(record)
-        })
+        let which = Which {
+            filter: &Filter::default(),
+            run: Some(run),
+            wanted: &|_| true,
+        };
+        self.each(&which, &mut |_, record, _| take(record))
     }
 
-    /// Hands out the records that are asked for, of one run or of those that are wanted, with the name of their run and
+    /// Hands out the records that are asked for, of one run or of those that are wanted, with what is known of their run and
     /// as they were written out: first those in segments, then those in logs, each as they were recorded.
-    pub(super) fn each(
-        &mut self,
-        filter: &Filter,
-        only: Option<&str>,
-        wanted: &dyn Fn(&About) -> bool,
-        mut take: impl FnMut(&str, &Value, &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let (mut unread, mut lost) = (Vec::new(), 0);
-        let is_it = |run: &str| only.is_none_or(|only| only == run);
-        let mut asked = |run: &str, line: &[u8], lost: Option<&mut u64>| {
-            let record = serde_json::from_slice(line)?;
-            if let Some(lost) = lost {
-                *lost += field::lost(&record);
+    pub(super) fn each(&mut self, which: &Which<'_>, take: &mut Take<'_>) -> io::Result<()> {
+        for at in 0..self.segments.len() {
+            self.segment(at, which, take)?;
+        }
+        self.logs(which, take)
+    }
+
+    /// Counts the records that are asked for: of segments without making records, and on all processors.
+    pub(super) fn tally(&mut self, which: &Which<'_>, lists: &[List]) -> io::Result<Stats> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let (mut stats, mut others) = (Stats::of(lists.to_vec()), Vec::new());
+            while let Some((name, segment)) = self.segments.get(next.fetch_add(1, Relaxed)) {
+                let is_it = |part: &RunPart| self.is_in_segment(part, which);
+                // What cannot be counted, or not be read, is read record by record.
+                let mut counted = Stats::of(lists.to_vec());
+                match segment.tally(which.filter, &is_it, &mut counted) {
+                    Ok(true) => stats.merge(counted),
+                    Ok(false) | Err(_) => others.push(name.clone()),
+                }
             }
-            if filter.matches(&record) {
-                take(run, &record, line)?;
-            }
+            (stats, others)
+        };
+        let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        let done: Vec<(Stats, Vec<String>)> = thread::scope(|scope| {
+            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            let joined = workers.into_iter().map(thread::ScopedJoinHandle::join);
+            joined
+                .map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        });
+        let mut stats = Stats::of(lists.to_vec());
+        let mut others = BTreeSet::new();
+        for (counted, left) in done {
+            stats.merge(counted);
+            others.extend(left);
+        }
+        let mut add = |_: &About, record: &Value, _: &[u8]| {
+            stats.add(record);
             Ok(())
         };
-        for (name, segment) in &self.segments {
-            let wanted = |part: &RunPart| {
-                let run = part.about.run.as_str();
-                is_it(run) && !self.logs.contains(run) && wanted(&part.about)
+        for at in 0..self.segments.len() {
+            let Some((name, segment)) = self.segments.get(at) else {
+                break;
             };
-            lost += segment
-                .runs()
-                .iter()
-                .filter(|part| wanted(part))
-                .map(|part| part.lost)
-                .sum::<u64>();
-            match segment.each(filter, &wanted, |found| asked(found.run, found.line, None)) {
-                Ok(()) => {}
-                Err(SegmentError::Taker(error)) => return Err(error),
-                Err(error) => unread.push(format!("segments/{name}: {error}")),
+            if others.contains(name) {
+                self.segment(at, which, &mut add)?;
+            } else {
+                self.lost += self.lost_in(segment, which);
             }
         }
-        for run in self.logs.iter().filter(|run| is_it(run)) {
-            match log(self.store, run, wanted, |line| {
-                asked(run, line, Some(&mut lost))
-            }) {
+        self.logs(which, &mut add)?;
+        Ok(stats)
+    }
+
+    /// Whether a run that is asked for is to be taken from a segment.
+    fn is_in_segment(&self, part: &RunPart, which: &Which<'_>) -> bool {
+        let run = part.about.run.as_str();
+        which.run.is_none_or(|only| only == run)
+            && !self.logs.contains(run)
+            && (which.wanted)(&part.about)
+    }
+
+    fn lost_in(&self, segment: &Segment, which: &Which<'_>) -> u64 {
+        let parts = segment.runs().iter();
+        let asked = parts.filter(|part| self.is_in_segment(part, which));
+        asked.map(|part| part.lost).sum()
+    }
+
+    fn segment(&mut self, at: usize, which: &Which<'_>, take: &mut Take<'_>) -> io::Result<()> {
+        let Some((name, segment)) = self.segments.get(at) else {
+            return Ok(());
+        };
+        let lost = self.lost_in(segment, which);
+        let is_it = |part: &RunPart| self.is_in_segment(part, which);
+        let read = segment.each(which.filter, &is_it, |found| {
+            let record = serde_json::from_slice(found.line)?;
+            if which.filter.matches(&record) {
+                take(found.about, &record, found.line)?;
+            }
+            Ok(())
+        });
+        let unread = match read {
+            Ok(()) => None,
+            Err(SegmentError::Taker(error)) => return Err(error),
+            Err(error) => Some(format!("segments/{name}: {error}")),
+        };
+        self.lost += lost;
+        if let Some(unread) = unread {
+            self.unread(&unread);
+        }
+        Ok(())
+    }
+
+    fn logs(&mut self, which: &Which<'_>, take: &mut Take<'_>) -> io::Result<()> {
+        let mut unread = Vec::new();
+        for run in &self.logs {
+            if which.run.is_some_and(|only| only != run) {
+                continue;
+            }
+            let read = log(self.store, run, which.wanted, |about, line| {
+                let record = serde_json::from_slice(line)?;
+                self.lost += field::lost(&record);
+                if which.filter.matches(&record) {
+                    take(about, &record, line)?;
+                }
+                Ok(())
+            });
+            match read {
                 Ok(()) => {}
                 Err(ReplayError::Taker(error)) => return Err(error),
                 Err(error) => unread.push(format!("runs/{run}.log {error}")),
             }
         }
-        self.lost += lost;
         for what in &unread {
             self.unread(what);
         }
@@ -189,7 +276,7 @@ fn log(
     store: &Store,
     run: &str,
     wanted: &dyn Fn(&About) -> bool,
-    take: impl FnMut(&[u8]) -> io::Result<()>,
+    take: impl FnMut(&About, &[u8]) -> io::Result<()>,
 ) -> Result<(), ReplayError> {
     let log = store.log(run).map_err(io::Error::other)?;
     // A frame may be half there just now.
@@ -206,7 +293,7 @@ fn all(
     log: File,
     run: &str,
     wanted: &dyn Fn(&About) -> bool,
-    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    mut take: impl FnMut(&About, &[u8]) -> io::Result<()>,
 ) -> Result<(), ReplayError> {
     // Not what is written meanwhile: it could be written faster than it is read.
     let length = log.metadata()?.len();
@@ -215,12 +302,13 @@ fn all(
         return Ok(());
     }
     let mut written = Vec::new();
+    let about = replay.about().clone();
     replay.each(|stored| match stored {
         Stored::Event(record) => {
             written.clear();
             json::write(&mut written, record)?;
-            take(&written)
+            take(&about, &written)
         }
-        Stored::Note(line) => take(line),
+        Stored::Note(line) => take(&about, line),
     })
 }

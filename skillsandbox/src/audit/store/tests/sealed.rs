@@ -7,7 +7,7 @@ fn sealed(store: &Store, run: &str) -> String {
     for name in store.segments().unwrap() {
         let segment = store.segment(&name).unwrap();
         let each = segment.each(&Filter::default(), &|part| part.about.run == run, |found| {
-            assert_eq!(found.run, run);
+            assert_eq!(found.about.run, run);
             out.extend_from_slice(found.line);
             out.push(b'\n');
             Ok(())

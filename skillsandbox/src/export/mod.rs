@@ -1,0 +1,3 @@
+//! Records in the forms that other systems take.
+
+pub mod ocsf;
