@@ -197,6 +197,52 @@ fn what_is_kept_is_what_was_written_out_and_can_be_asked_for() {
 }
 
 #[test]
+fn a_follower_is_given_the_records_of_runs_that_begin_meanwhile_and_no_others() {
+    let scene = Scene::new("followed");
+    let store = scene.path("audit");
+    let shell = |script: &str| kept(Run::shell(&scene, &Manifest::default(), script), &store);
+    let before = shell("true").end().with_code(0);
+    let mut command = skillsandbox();
+    command.args(["audit", "--audit-dir"]).arg(&store);
+    command.args(["tail", "--follow", "--lines=1", "--format=jsonl"]);
+    let output = scene.path("followed");
+    let file = fs::File::create(&output).expect("a file");
+    let mut tail = command.stdout(file).spawn().expect("skillsandbox starts");
+    let followed = || fs::read_to_string(&output).expect("its lines");
+    let until = |done: &dyn Fn(&str) -> bool| {
+        let started = Instant::now();
+        while !done(&followed()) {
+            assert!(started.elapsed() < PATIENCE, "{}", followed());
+            sleep(Duration::from_millis(50));
+        }
+    };
+    // Its last line, and then what comes.
+    until(&|lines| lines.lines().count() == 1);
+    let after = shell("cat /etc/ld.so.cache > /dev/null").end().with_code(0);
+    let last = before.events_text.lines().next_back().expect("an end");
+    let expected = format!("{last}\n{}", after.events_text);
+    until(&|lines| lines.len() >= expected.len());
+    tail.kill().expect("it runs");
+    tail.wait().expect("it ends");
+    assert!(followed() == expected, "{}", followed());
+
+    let timeline = told(
+        &audit(&store, &["timeline", "last", "--process", "/usr/bin/cat"]),
+        0,
+    );
+    let first = timeline.lines().next().expect("a line");
+    assert!(first.starts_with("    0.000000   #"), "{timeline}");
+    assert!(
+        timeline.contains("allow open       /usr/bin/cat["),
+        "{timeline}"
+    );
+    told(
+        &audit(&store, &["timeline", "last", "--process", "/usr/bin/dog"]),
+        1,
+    );
+}
+
+#[test]
 fn a_recorder_that_is_killed_leaves_what_it_has_written_and_no_half_of_anything() {
     let scene = Scene::new("torn");
     let store = scene.path("audit");

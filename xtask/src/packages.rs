@@ -116,6 +116,8 @@ const PACKAGES: &[(&str, Need, &str)] = &[
     ),
     ("strace", Need::Bench, "a peer"),
     ("bpftrace", Need::Bench, "a peer"),
+    ("python3-pip", Need::Bench, "brings a peer"),
+    ("time", Need::Bench, "measures processor time and memory"),
     ("bubblewrap", Need::Bench, "a peer"),
     ("firejail", Need::Bench, "a peer"),
     ("nodejs", Need::Bench, "runs a peer"),

@@ -5,6 +5,7 @@ mod doctor;
 pub mod exit;
 mod explain;
 mod inspect;
+mod pager;
 mod run;
 mod validate;
 

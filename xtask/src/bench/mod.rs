@@ -1,5 +1,6 @@
 //! What an access, and a sandbox, costs: against nothing and against peers in the same run.
 
+mod audit;
 mod guest;
 mod host;
 mod lookups;
@@ -27,6 +28,8 @@ use crate::{build, paths, process};
 /// Operations of one run on the host: enough to fill our ring many times over, and a peer's too.
 const OPENS: u64 = 200_000;
 const CONNECTS: u64 = 100_000;
+/// Records of one day, in the store that is asked.
+const RECORDS: u64 = 50_000_000;
 
 /// What can be measured alone.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -37,6 +40,8 @@ enum Part {
     Egress,
     /// Starts on this host
     Start,
+    /// Keeping and asking records, on this host
+    Audit,
     /// Accesses in virtual machines, by instruction count
     Machines,
 }
@@ -78,6 +83,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
     }
     if wanted(Part::Start) {
         start_up(&programs)?;
+    }
+    if wanted(Part::Audit) {
+        records(&programs)?;
     }
     if wanted(Part::Machines) {
         for (section, series, append) in [
@@ -137,6 +145,13 @@ fn start_up(programs: &Programs) -> Result<()> {
     write!(text, "\n{}", start::starts(&scene, programs)?)?;
     write!(text, "\nLoad after: {}.", load()?)?;
     show("start", &text)
+}
+
+fn records(programs: &Programs) -> Result<()> {
+    let mut text = format!("{} Load before: {}.\n", host()?, load()?);
+    write!(text, "\n{}", audit::store(programs, RECORDS)?)?;
+    write!(text, "\nLoad after: {}.", load()?)?;
+    show("audit", &text)
 }
 
 fn show(section: &str, text: &str) -> Result<()> {

@@ -12,7 +12,7 @@ pub use diff::{Diff, Difference};
 pub use filter::{Filter, Moment, Process, RuleIs};
 pub(crate) use filter::{glob, path_glob};
 pub use finding::{CLASSES, Class, Finding, Findings, Severity};
-pub use show::{Format, Output, sentence};
+pub use show::{Format, Output, deed, sentence};
 pub(crate) use stats::{Count, host};
 pub use stats::{List, Stats};
 pub use tree::Tree;

@@ -115,11 +115,17 @@ fn cell(value: Option<&Value>) -> String {
 /// When, whether, what, who, to what, and why.
 #[must_use]
 pub fn sentence(record: &Value) -> String {
+    let time = text(record, "/time").unwrap_or("-");
+    format!("{} {}", Escaped(time.as_bytes()), deed(record))
+}
+
+/// The same without when.
+#[must_use]
+pub fn deed(record: &Value) -> String {
     let of = |pointer: &str| text(record, pointer);
     let said = |pointer: &str| of(pointer).unwrap_or("-");
     let shown = |text: &str| Quoted(text.as_bytes()).to_string();
     let mut words = vec![
-        said("/time").to_owned(),
         number(record, "/sequence").map_or_else(String::new, |number| format!("#{number}")),
         format!("{:<5}", of("/verdict").unwrap_or("")),
         format!("{:<10}", said("/kind")),

@@ -119,6 +119,12 @@ impl Asked {
         Ok((stats, records.code()))
     }
 
+    /// Whether a record of a run is asked for.
+    pub(super) fn is(&self, about: &About, record: &Value) -> bool {
+        let end = |run: &String| about.run == *run || about.run.ends_with(&format!("-{run}"));
+        self.run.as_ref().is_none_or(end) && (self.wanted())(about) && self.filter().matches(record)
+    }
+
     /// The one run that is asked for.
     fn one(&self, records: &Records<'_>) -> anyhow::Result<Option<String>> {
         self.run

@@ -1,15 +1,14 @@
 //! `skillsandbox audit diff`.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-    process::ExitCode,
-};
+use std::{io::Write, path::Path, process::ExitCode};
 
 use clap::Args;
 
 use super::read::Records;
-use crate::audit::{query::Diff, store::Store};
+use crate::{
+    audit::{query::Diff, store::Store},
+    cli::pager::Pager,
+};
 
 /// Exit code of runs that did different things.
 const DIFFERENT: u8 = 1;
@@ -39,7 +38,7 @@ pub(super) fn run(folder: &Path, arguments: &DiffArguments) -> anyhow::Result<Ex
         })?;
     }
     let differences = diff.differences();
-    let mut out = io::stdout().lock();
+    let mut out = Pager::open();
     for one in &differences {
         let sign = if one.is_new { '+' } else { '-' };
         let times = if one.count > 1 {

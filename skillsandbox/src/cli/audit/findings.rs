@@ -1,17 +1,16 @@
 //! `skillsandbox audit findings`.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-    process::ExitCode,
-};
+use std::{io::Write, path::Path, process::ExitCode};
 
 use clap::Args;
 
 use super::read::Records;
-use crate::audit::{
-    query::{Findings, sentence},
-    store::Store,
+use crate::{
+    audit::{
+        query::{Findings, sentence},
+        store::Store,
+    },
+    cli::pager::Pager,
 };
 
 /// Exit code of a run in which something was found.
@@ -38,7 +37,7 @@ pub(super) fn run(folder: &Path, arguments: &FindingsArguments) -> anyhow::Resul
         Ok(())
     })?;
     let findings = findings.findings();
-    let mut out = io::stdout().lock();
+    let mut out = Pager::open();
     for found in &findings {
         let class = found.class;
         writeln!(

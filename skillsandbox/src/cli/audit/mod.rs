@@ -11,6 +11,8 @@ mod runs;
 mod seal;
 mod show;
 mod stats;
+mod tail;
+mod timeline;
 mod tree;
 mod verify;
 
@@ -38,6 +40,8 @@ enum Command {
     Query(Box<query::QueryArguments>),
     Stats(Box<stats::StatsArguments>),
     Tree(tree::TreeArguments),
+    Timeline(timeline::TimelineArguments),
+    Tail(Box<tail::TailArguments>),
     Diff(diff::DiffArguments),
     Show(show::ShowArguments),
     Findings(findings::FindingsArguments),
@@ -56,6 +60,8 @@ pub(super) fn run(arguments: &AuditArguments) -> anyhow::Result<ExitCode> {
         Command::Runs => runs::run(folder),
         Command::Query(arguments) => query::run(folder, arguments),
         Command::Stats(arguments) => stats::run(folder, arguments),
+        Command::Timeline(arguments) => timeline::run(folder, arguments),
+        Command::Tail(arguments) => tail::run(folder, arguments),
         Command::Tree(arguments) => tree::run(folder, arguments),
         Command::Diff(arguments) => diff::run(folder, arguments),
         Command::Show(arguments) => show::run(folder, arguments),

@@ -1,17 +1,16 @@
 //! `skillsandbox audit query`.
 
-use std::{
-    io::{self, BufWriter},
-    path::Path,
-    process::ExitCode,
-};
+use std::{io::BufWriter, path::Path, process::ExitCode};
 
 use clap::Args;
 
 use super::asked::Asked;
-use crate::audit::{
-    query::{Format, Output},
-    store::Store,
+use crate::{
+    audit::{
+        query::{Format, Output},
+        store::Store,
+    },
+    cli::pager::Pager,
 };
 
 /// Exit code when no record is what was asked for.
@@ -33,7 +32,7 @@ pub(super) struct QueryArguments {
 
 pub(super) fn run(folder: &Path, arguments: &QueryArguments) -> anyhow::Result<ExitCode> {
     let store = Store::open(folder)?;
-    let mut output = Output::new(BufWriter::new(io::stdout().lock()), arguments.format);
+    let mut output = Output::new(BufWriter::new(Pager::open()), arguments.format);
     let unread = arguments.asked.each(&store, |about, record, line| {
         output.record(&about.run, record, line)
     })?;

@@ -1,22 +1,21 @@
 //! `skillsandbox audit runs`.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-    process::ExitCode,
-};
+use std::{io::Write, path::Path, process::ExitCode};
 
 use super::read::{self, Records};
-use crate::audit::{
-    store::Store,
-    text::{Escaped, Quoted},
+use crate::{
+    audit::{
+        store::Store,
+        text::{Escaped, Quoted},
+    },
+    cli::pager::Pager,
 };
 
 /// Lists the runs, the first one first.
 pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
     let store = Store::open(folder)?;
     let mut records = Records::of(&store)?;
-    let mut out = io::stdout().lock();
+    let mut out = Pager::open();
     let mut unread = Vec::new();
     for (run, about) in records.runs() {
         let (about, place) = match about {

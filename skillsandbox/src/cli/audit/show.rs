@@ -1,17 +1,15 @@
 //! `skillsandbox audit show`.
 
-use std::{
-    collections::VecDeque,
-    io::{self, Write},
-    path::Path,
-    process::ExitCode,
-};
+use std::{collections::VecDeque, io::Write, path::Path, process::ExitCode};
 
 use clap::Args;
 use serde_json::Value;
 
 use super::read::Records;
-use crate::audit::{field::number, query::sentence, store::Store, text::Escaped};
+use crate::{
+    audit::{field::number, query::sentence, store::Store, text::Escaped},
+    cli::pager::Pager,
+};
 
 /// Exit code of a number that the run has no record of.
 const NOTHING: u8 = 1;
@@ -62,7 +60,7 @@ pub(super) fn run(folder: &Path, arguments: &ShowArguments) -> anyhow::Result<Ex
         }
         Ok(())
     })?;
-    let mut out = io::stdout().lock();
+    let mut out = Pager::open();
     if let Some(record) = &found {
         let before = process(record).and_then(|id| before.remove(&id));
         for line in before.into_iter().flatten() {

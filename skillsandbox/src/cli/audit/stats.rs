@@ -1,7 +1,7 @@
 //! `skillsandbox audit stats`.
 
 use std::{
-    io::{self, BufWriter, Write},
+    io::{BufWriter, Write},
     path::Path,
     process::ExitCode,
 };
@@ -9,7 +9,10 @@ use std::{
 use clap::Args;
 
 use super::asked::Asked;
-use crate::audit::{query::List, store::Store};
+use crate::{
+    audit::{query::List, store::Store},
+    cli::pager::Pager,
+};
 
 /// Exit code when no record is what was asked for.
 const NOTHING: u8 = 1;
@@ -34,7 +37,7 @@ pub(super) struct StatsArguments {
 pub(super) fn run(folder: &Path, arguments: &StatsArguments) -> anyhow::Result<ExitCode> {
     let store = Store::open(folder)?;
     let (stats, unread) = arguments.asked.tally(&store, &arguments.list)?;
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(Pager::open());
     stats.write(&mut out, arguments.top)?;
     out.flush()?;
     Ok(match unread {

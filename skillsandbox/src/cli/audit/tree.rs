@@ -1,11 +1,14 @@
 //! `skillsandbox audit tree`.
 
-use std::{io, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use clap::Args;
 
 use super::read::Records;
-use crate::audit::{query::Tree, store::Store};
+use crate::{
+    audit::{query::Tree, store::Store},
+    cli::pager::Pager,
+};
 
 /// Exit code of a run without processes.
 const NOTHING: u8 = 1;
@@ -29,7 +32,7 @@ pub(super) fn run(folder: &Path, arguments: &TreeArguments) -> anyhow::Result<Ex
         tree.add(record);
         Ok(())
     })?;
-    tree.write(&mut io::stdout().lock())?;
+    tree.write(&mut Pager::open())?;
     Ok(match records.code() {
         Some(code) => ExitCode::from(code),
         None if tree.is_empty() => ExitCode::from(NOTHING),
