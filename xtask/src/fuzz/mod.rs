@@ -92,7 +92,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     };
     tool.ensure()?;
     eprintln!("building the fuzz targets, for some minutes the first time…");
-    process::run(&mut cargo_fuzz(&tool, "build"))?;
+    // One unit by default, which keeps all processors but one idle for minutes.
+    process::run(cargo_fuzz(&tool, "build").args(["--codegen-units", "16"]))?;
     let mut targets = options.targets.clone();
     if targets.is_empty() {
         targets.extend(Target::ALL);
