@@ -30,8 +30,8 @@ const ONE_KERNEL: [&str; 6] = [
     "manifests",
     "together",
 ];
-/// Test programs of what other engines make of our files: they run on the host.
-const NO_KERNEL: [&str; 1] = ["engines"];
+/// Test programs of what is made of our files: they run on the host.
+const NO_KERNEL: [&str; 2] = ["engines", "investigation"];
 /// Emulated processors are slow; a test that hangs is slower.
 const PATIENCE: Duration = Duration::from_mins(30);
 

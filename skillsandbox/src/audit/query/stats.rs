@@ -79,22 +79,31 @@ struct Most {
 }
 
 impl Most {
-    fn add(&mut self, thing: String, count: Count) {
-        if self.counts.len() >= DIFFERENT_MAX && !self.counts.contains_key(&thing) {
+    fn add(&mut self, thing: &str, count: Count) {
+        if let Some(known) = self.counts.get_mut(thing) {
+            *known += count;
+        } else if self.counts.len() >= DIFFERENT_MAX {
             self.others += count;
-            return;
+        } else {
+            self.counts.insert(thing.to_owned(), count);
         }
-        *self.counts.entry(thing).or_default() += count;
     }
 
     fn merge(&mut self, other: Self) {
         for (thing, count) in other.counts {
-            self.add(thing, count);
+            self.add(&thing, count);
         }
         self.others += other.others;
     }
 
-    fn write(&self, out: &mut impl Write, title: &str, top: usize) -> io::Result<()> {
+    /// Writes so many of them, each as `shown`.
+    fn write(
+        &self,
+        out: &mut impl Write,
+        title: &str,
+        top: usize,
+        shown: fn(&str) -> String,
+    ) -> io::Result<()> {
         if self.counts.is_empty() {
             return Ok(());
         }
@@ -102,7 +111,7 @@ impl Most {
         most.sort_by(|(one, first), (other, second)| (second.all, one).cmp(&(first.all, other)));
         writeln!(out, "\n{title}: {} different", most.len())?;
         for (thing, count) in most.iter().take(top) {
-            writeln!(out, "{:>12}{} {thing}", count.all, denied(**count))?;
+            writeln!(out, "{:>12}{} {}", count.all, denied(**count), shown(thing))?;
         }
         if self.others.all > 0 {
             writeln!(
@@ -159,7 +168,7 @@ impl Stats {
             of("/address"),
             number(record, "/port"),
         ) {
-            self.host(host, count);
+            self.host(&host, count);
         }
         let program = of("/executable").or(of("/comm"));
         if let Some(program) = program.filter(|_| of("/verdict").is_some()) {
@@ -194,17 +203,17 @@ impl Stats {
         let by = program.map_or("the name server".to_owned(), quoted);
         let kind = of("/kind").unwrap_or_default();
         self.denials
-            .add(format!("{kind} {} by {by}", object(record)), count);
+            .add(&format!("{kind} {} by {by}", object(record)), count);
     }
 
     pub(crate) fn path(&mut self, path: &str, count: Count) {
         if self.wants(List::Paths) {
-            self.paths.add(quoted(path), count);
+            self.paths.add(path, count);
         }
     }
 
     /// A host, as [`host`] has it.
-    pub(crate) fn host(&mut self, host: String, count: Count) {
+    pub(crate) fn host(&mut self, host: &str, count: Count) {
         if self.wants(List::Hosts) {
             self.hosts.add(host, count);
         }
@@ -212,7 +221,7 @@ impl Stats {
 
     pub(crate) fn program(&mut self, program: &str, count: Count) {
         if self.wants(List::Programs) {
-            self.programs.add(quoted(program), count);
+            self.programs.add(program, count);
         }
     }
 
@@ -254,10 +263,10 @@ impl Stats {
                 Escaped(kind.as_bytes())
             )?;
         }
-        self.denials.write(out, "denials", top)?;
-        self.programs.write(out, "programs", top)?;
-        self.hosts.write(out, "hosts", top)?;
-        self.paths.write(out, "paths", top)?;
+        self.denials.write(out, "denials", top, str::to_owned)?;
+        self.programs.write(out, "programs", top, quoted)?;
+        self.hosts.write(out, "hosts", top, str::to_owned)?;
+        self.paths.write(out, "paths", top, quoted)?;
         self.write_minutes(out)
     }
 

@@ -120,7 +120,18 @@ impl Segment {
         if runs.is_empty() {
             return Ok(None);
         }
-        // Where all are wanted, nobody has to look.
+        // Where all are wanted, or are in the time that is asked for, nobody has to look.
+        let is_within = |part: &RunPart| first <= part.first && part.last < last;
+        let whole = Filter {
+            since: None,
+            until: None,
+            ..filter.clone()
+        };
+        let filter = if self.runs.iter().all(is_within) {
+            &whole
+        } else {
+            filter
+        };
         let runs =
             (runs.len() < self.runs.len()).then(|| runs.into_iter().map(str::to_owned).collect());
         let file = self.file.try_clone()?;

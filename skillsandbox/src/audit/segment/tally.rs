@@ -8,15 +8,15 @@ use arrow_array::{
     UInt16Array, cast::AsArray, types::Int32Type,
 };
 
-use super::{RunPart, Segment, SegmentError, columns::Row};
+use super::{RunPart, Segment, SegmentError, columns::Row, write::GROUP};
 use crate::audit::{
     clock::Time,
     json,
     query::{Count, Filter, List, Stats, host},
 };
 
-/// Rows that are read at once.
-const BATCH: usize = 64 * 1024;
+/// Rows that are read at once: a part of a [`GROUP`], as a batch of two groups has texts of its own.
+const BATCH: usize = GROUP / 4;
 const MINUTE: i64 = 60_000_000_000;
 
 impl Segment {
@@ -262,7 +262,7 @@ fn hosts(batch: &RecordBatch, counts: &[Count], stats: &mut Stats) {
         let of = |name: &str| text(batch, name, row);
         let is_question = of("kind") == Some("dns");
         if let Some(host) = host(is_question, of("name"), of("address"), port.map(u64::from)) {
-            stats.host(host, count);
+            stats.host(&host, count);
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::audit::{field, record::Record, store::About};
 /// Rows that are turned into columns at once.
 const BATCH: usize = 32 * 1024;
 /// Rows of a group, which has statistics and dictionaries of its own.
-const GROUP: usize = 250_000;
+pub(super) const GROUP: usize = 256 * 1024;
 /// Rows of a page, the least that is read.
 const PAGE: usize = 20_000;
 /// Bytes of a dictionary that is not given up: some ten thousand paths.

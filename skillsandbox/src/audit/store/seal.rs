@@ -21,7 +21,7 @@ use crate::audit::{
 };
 
 /// Records of a segment; the next one begins with the next record.
-const SEGMENT_ROWS: u64 = 1_000_000;
+const SEGMENT_ROWS: u64 = 1 << 20;
 /// Runs that are sealed together: their names must have room in a line of the ledger.
 const GROUP_RUNS: usize = 100;
 /// Segments that one run may have, for the same reason.
