@@ -134,20 +134,22 @@ impl<'s> Records<'s> {
     pub(super) fn tally(&mut self, which: &Which<'_>, lists: &[List]) -> io::Result<Stats> {
         let next = AtomicUsize::new(0);
         let work = || {
-            let (mut stats, mut others) = (Stats::of(lists.to_vec()), Vec::new());
-            while let Some((name, segment)) = self.segments.get(next.fetch_add(1, Relaxed)) {
+            let (mut stats, mut left) = (Stats::of(lists.to_vec()), Vec::new());
+            loop {
+                let at = next.fetch_add(1, Relaxed);
+                let Some((_, segment)) = self.segments.get(at) else {
+                    return (stats, left);
+                };
                 let is_it = |part: &RunPart| self.is_in_segment(part, which);
-                // What cannot be counted, or not be read, is read record by record.
-                let mut counted = Stats::of(lists.to_vec());
-                match segment.tally(which.filter, &is_it, &mut counted) {
-                    Ok(true) => stats.merge(counted),
-                    Ok(false) | Err(_) => others.push(name.clone()),
+                match segment.tally(which.filter, &is_it, &mut stats) {
+                    Ok(true) => {}
+                    Ok(false) => left.push((at, None)),
+                    Err(error) => left.push((at, Some(error))),
                 }
             }
-            (stats, others)
         };
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
-        let done: Vec<(Stats, Vec<String>)> = thread::scope(|scope| {
+        let done: Vec<_> = thread::scope(|scope| {
             let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             let joined = workers.into_iter().map(thread::ScopedJoinHandle::join);
             joined
@@ -155,23 +157,27 @@ impl<'s> Records<'s> {
                 .collect()
         });
         let mut stats = Stats::of(lists.to_vec());
-        let mut others = BTreeSet::new();
-        for (counted, left) in done {
+        let mut left = BTreeMap::new();
+        for (counted, not_counted) in done {
             stats.merge(counted);
-            others.extend(left);
+            left.extend(not_counted);
         }
         let mut add = |_: &About, record: &Value, _: &[u8]| {
             stats.add(record);
             Ok(())
         };
         for at in 0..self.segments.len() {
-            let Some((name, segment)) = self.segments.get(at) else {
-                break;
-            };
-            if others.contains(name) {
-                self.segment(at, which, &mut add)?;
-            } else {
-                self.lost += self.lost_in(segment, which);
+            match left.remove(&at) {
+                // Columns alone do not say which records these are.
+                Some(None) => self.segment(at, which, &mut add)?,
+                counted => {
+                    if let Some((name, segment)) = self.segments.get(at) {
+                        self.lost += self.lost_in(segment, which);
+                        let unread = counted.flatten();
+                        let unread = unread.map(|error| format!("segments/{name}: {error}"));
+                        unread.inspect(|unread| self.unread(unread));
+                    }
+                }
             }
         }
         self.logs(which, &mut add)?;
