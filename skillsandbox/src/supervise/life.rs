@@ -9,14 +9,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::sync::oneshot;
 
 use super::{
     error::RunError,
     files::Files,
+    interruptions::Interruptions,
     limits::Limits as MetLimits,
     output::{Budget, Pump},
     plan::{self, Plan, Request},
@@ -49,6 +47,8 @@ use crate::{
 enum Cause {
     Ended(Option<Ended>),
     Deadline,
+    /// Its record cannot be written.
+    Unrecorded,
     Signal(i32),
 }
 
@@ -157,7 +157,8 @@ impl Life<'_> {
             log: self.sandbox.program_log(),
         };
         let sinks = files.sinks(self.options.watch, self.trace_info(&layers, clock));
-        let recorder = Recorder::start(about, rings, attached, sinks)?;
+        let (failed, unrecorded) = oneshot::channel();
+        let recorder = Recorder::start(about, rings, attached, sinks, failed)?;
         recorder.note(Note::Start(self.start(layers.clone())));
         recorder.note(Note::Environment(self.environment()));
 
@@ -165,14 +166,17 @@ impl Life<'_> {
             .map_err(RunError::process("start the name server"))?;
 
         let cause = match started {
-            Ok(_) => self.wait(running, &recorder, interruptions).await,
+            Ok(_) => {
+                self.wait(running, &recorder, unrecorded, interruptions)
+                    .await
+            }
             Err(error) => Err(error.into()),
         };
         self.sandbox.kill()?;
         drop(name_server);
         let ending = match &cause {
             Ok(Cause::Ended(Some(ended))) => ending_of(*ended),
-            Ok(Cause::Deadline | Cause::Signal(_) | Cause::Ended(None)) => {
+            Ok(Cause::Deadline | Cause::Unrecorded | Cause::Signal(_) | Cause::Ended(None)) => {
                 ending_of(Ended::Signal(libc::SIGKILL))
             }
             Err(_) => Ending::default(),
@@ -183,7 +187,7 @@ impl Life<'_> {
         }
         let exit_code = match cause? {
             Cause::Ended(Some(ended)) => Some(ended.exit_code()),
-            Cause::Ended(None) => Some(128 + libc::SIGKILL),
+            Cause::Ended(None) | Cause::Unrecorded => Some(128 + libc::SIGKILL),
             Cause::Signal(number) => Some(128 + number),
             Cause::Deadline => None,
         };
@@ -201,6 +205,7 @@ impl Life<'_> {
         &self,
         running: Running,
         recorder: &Recorder,
+        unrecorded: oneshot::Receiver<()>,
         interruptions: &mut Interruptions,
     ) -> Result<Cause, RunError> {
         let Running {
@@ -244,6 +249,12 @@ impl Life<'_> {
                 recorder.note(Note::Deadline(Deadline { seconds }));
                 Ok(Cause::Deadline)
             }
+            () = self.unrecorded(unrecorded) => {
+                tracing::error!(
+                    "the skill is ended: its accesses cannot be recorded, and `audit.on_overflow: deny` has none go unrecorded"
+                );
+                Ok(Cause::Unrecorded)
+            }
             number = interruptions.next() => Ok(Cause::Signal(number)),
             never = limits.watch() => match never {},
         };
@@ -258,6 +269,14 @@ impl Life<'_> {
             limits.output(stream, pump.join());
         }
         cause
+    }
+
+    /// Waits until something cannot be recorded, where nothing may happen then.
+    async fn unrecorded(&self, failed: oneshot::Receiver<()>) {
+        let denied = self.request.manifest.audit.on_overflow == OnOverflow::Deny;
+        if !(denied && failed.await.is_ok()) {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The address rules in the kernel, where programs decide on addresses.
@@ -352,35 +371,5 @@ impl Life<'_> {
 
     fn workdir(&self) -> std::ffi::OsString {
         self.request.manifest.entrypoint.workdir.as_path().into()
-    }
-}
-
-/// The signals that ask us to end. Made before anything that would have to be undone: from then
-/// on they wait for us.
-pub(super) struct Interruptions([(Signal, i32); 4]);
-
-impl Interruptions {
-    pub(super) fn listen() -> Result<Self, RunError> {
-        let listen = |kind: SignalKind| {
-            let listening = signal(kind).map_err(RunError::process("listen for signals"))?;
-            Ok::<_, RunError>((listening, kind.as_raw_value()))
-        };
-        Ok(Self([
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::hangup())?,
-            listen(SignalKind::quit())?,
-        ]))
-    }
-
-    /// The number of the first that comes.
-    async fn next(&mut self) -> i32 {
-        let [interrupt, terminate, hangup, quit] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.0.recv() => interrupt.1,
-            _ = terminate.0.recv() => terminate.1,
-            _ = hangup.0.recv() => hangup.1,
-            _ = quit.0.recv() => quit.1,
-        }
     }
 }

@@ -5,6 +5,7 @@ mod draft;
 mod error;
 mod files;
 mod firewall;
+mod interruptions;
 mod judge;
 mod life;
 mod limits;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::oneshot;
 
 use super::{error::RunError, judge::ByRules};
 use crate::{
@@ -60,17 +61,19 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Starts it.
+    /// Starts it. It says once, at once, when something asked for can no longer be written.
     pub(super) fn start(
         about: About,
         rings: Rings,
         attached: Arc<Attached>,
         sinks: Vec<(&'static str, Box<dyn Sink>)>,
+        failed: oneshot::Sender<()>,
     ) -> Result<Self, RunError> {
+        let mut failures = Failures(Some(failed));
         let (messages, inbox) = mpsc::sync_channel(MESSAGES_MAX);
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
-            .spawn(move || record(about, rings, &attached, sinks, &inbox))
+            .spawn(move || record(about, rings, &attached, sinks, &inbox, &mut failures))
             .map_err(RunError::process("start the recorder"))?;
         Ok(Self { messages, thread })
     }
@@ -108,6 +111,7 @@ fn record(
     attached: &Attached,
     sinks: Vec<(&'static str, Box<dyn Sink>)>,
     inbox: &mpsc::Receiver<Message>,
+    failures: &mut Failures,
 ) -> Result<Summary, KernelError> {
     #[cfg(feature = "bpf-log")]
     let mut program_log = about.log.take();
@@ -131,8 +135,8 @@ fn record(
         }
         let ending = match inbox.try_recv() {
             Ok(Message::Note(note)) => {
-                take(&mut rings, &mut collector, BATCH);
-                report(collector.note(&note));
+                take(&mut rings, &mut collector, failures, BATCH);
+                failures.report(collector.note(&note));
                 continue;
             }
             Ok(Message::End(ending)) => Some(ending),
@@ -141,34 +145,48 @@ fn record(
             Err(mpsc::TryRecvError::Disconnected) => Some(Ending::default()),
         };
         if let Some(ending) = ending {
-            while take(&mut rings, &mut collector, BATCH) > 0 {}
+            while take(&mut rings, &mut collector, failures, BATCH) > 0 {}
             collector.skipped(attached.skipped()?);
             let (summary, errors) = collector.finish(&attached.counters()?, ending);
             for error in errors {
-                report(Err(error));
+                failures.report(Err(error));
             }
             return Ok(summary);
         }
-        if take(&mut rings, &mut collector, BATCH) < BATCH {
+        if take(&mut rings, &mut collector, failures, BATCH) < BATCH {
             wait(&rings);
         }
         if counted.elapsed() > COUNTERS_EVERY {
             counted = Instant::now();
             collector.skipped(attached.skipped()?);
-            report(collector.counters(&attached.counters()?));
+            failures.report(collector.counters(&attached.counters()?));
         }
     }
 }
 
-fn take(rings: &mut Rings, collector: &mut Collector<'_>, most: usize) -> usize {
-    let taken = rings.drain(most, |event| report(collector.push(event)));
-    report(collector.end_batch());
+fn take(
+    rings: &mut Rings,
+    collector: &mut Collector<'_>,
+    failures: &mut Failures,
+    most: usize,
+) -> usize {
+    let taken = rings.drain(most, |event| failures.report(collector.push(event)));
+    failures.report(collector.end_batch());
     taken
 }
 
-fn report(outcome: Result<(), SinkError>) {
-    if let Err(error) = outcome {
-        tracing::error!("{error}");
+/// Who is told that something can no longer be written.
+struct Failures(Option<oneshot::Sender<()>>);
+
+impl Failures {
+    fn report(&mut self, outcome: Result<(), SinkError>) {
+        if let Err(error) = outcome {
+            tracing::error!("{error}");
+            if let Some(tell) = self.0.take() {
+                // Nobody to tell means that the run is over already.
+                let _over = tell.send(());
+            }
+        }
     }
 }
 

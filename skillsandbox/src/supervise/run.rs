@@ -10,7 +10,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use super::{
     error::RunError,
     files::Files,
-    life::{Interruptions, Life, Names},
+    interruptions::Interruptions,
+    life::{Life, Names},
     plan::{Plan, Request},
     sandbox::{Sandbox, Tier, Wanted},
 };

@@ -11,13 +11,13 @@ use super::{
     Replay, ReplayError, Report, Store, StoreError, Stored, Writer,
     hex::Hex,
     ledger::{self, SealedRun, SealedSegment, Statement, What},
-    segments::Sealer,
+    segments::{SUFFIX, Sealer, UNFINISHED},
     verify::one,
 };
 use crate::audit::{
     clock::Time,
     field,
-    segment::{SegmentError, SegmentWriter},
+    segment::{RunPart, SegmentError, SegmentWriter},
 };
 
 /// Records of a segment; the next one begins with the next record.
@@ -144,18 +144,27 @@ impl<'s> Stated<'s> {
 }
 
 impl Sealer<'_> {
-    /// Takes away what a sealing that was interrupted has left: files that no ledger knows of, and logs whose
-    /// records are in segments.
+    /// Takes away what a sealing that was interrupted has left: files that were not written to their end or that
+    /// the ledger was not told of, and logs whose records are in segments. Anything else stays: it may be the only
+    /// place where its records are.
     fn clean(&self, stated: &Stated<'_>) -> Result<(), StoreError> {
         let store = self.writer().store();
-        let cannot = |what| store.cannot(what);
-        for name in store.segment_files().map_err(cannot("list the segments"))? {
-            if !stated.segments.contains_key(name.as_str()) {
+        let logs = store.runs()?.0;
+        let files = store.segment_files();
+        for name in files.map_err(store.cannot("list the segments"))? {
+            let is_left = || {
+                let segment = store.segment(&name);
+                let has_log = |part: &RunPart| logs.binary_search(&part.about.run).is_ok();
+                segment.is_ok_and(|segment| segment.runs().iter().all(has_log))
+            };
+            if !stated.segments.contains_key(name.as_str())
+                && (name.ends_with(UNFINISHED) || name.ends_with(SUFFIX) && is_left())
+            {
                 self.remove(&name)
-                    .map_err(cannot("take an unfinished segment away"))?;
+                    .map_err(store.cannot("take an unfinished segment away"))?;
             }
         }
-        for run in store.runs()?.0 {
+        for run in logs {
             if stated.sealed.contains_key(run.as_str()) {
                 let removed = self.writer().remove(&run);
                 removed.map_err(store.failed("take away a log that is sealed"))?;

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::audit::segment::Segment;
 
-const SUFFIX: &str = ".parquet";
+pub(super) const SUFFIX: &str = ".parquet";
 /// What a file is called before it is written to its end.
-const UNFINISHED: &str = ".new";
+pub(super) const UNFINISHED: &str = ".parquet.new";
 const FOLDER: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
@@ -133,7 +133,7 @@ impl<'w> Sealer<'w> {
         give(folder.as_fd(), self.writer.group())?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(FILE_MODE);
-        let file = openat(folder, format!("{name}{UNFINISHED}"), flags, mode)?;
+        let file = openat(folder, unfinished(name), flags, mode)?;
         give(file.as_fd(), self.writer.group())?;
         Ok(file.into())
     }
@@ -142,7 +142,7 @@ impl<'w> Sealer<'w> {
     pub(super) fn publish(&self, name: &str) -> Result<(), Errno> {
         let (day, name) = parts(name)?;
         let folder = self.day(day)?;
-        renameat(&folder, format!("{name}{UNFINISHED}"), &folder, name)?;
+        renameat(&folder, unfinished(name), &folder, name)?;
         fsync(&folder)?;
         fsync(&self.folder)
     }
@@ -158,6 +158,11 @@ impl<'w> Sealer<'w> {
             Err(error) => Err(error),
         }
     }
+}
+
+fn unfinished(name: &str) -> String {
+    let stem = name.strip_suffix(SUFFIX).unwrap_or(name);
+    format!("{stem}{UNFINISHED}")
 }
 
 /// The folder and the file of a name.

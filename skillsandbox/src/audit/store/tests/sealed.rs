@@ -95,7 +95,27 @@ fn a_sealing_that_was_interrupted_is_finished_or_undone_by_the_next() {
     );
     assert_eq!(seal(&folder).runs, 1);
     assert_eq!(store.segment_files().unwrap(), [name]);
-    assert_eq!(sealed(&store, "run-1"), String::from_utf8(written).unwrap());
+    let written = String::from_utf8(written).unwrap();
+    assert_eq!(sealed(&store, "run-1"), written);
+
+    // The ledger is an older one, and the log is gone: this is where the records are.
+    let ledger_after = fs::read(&ledger).unwrap();
+    let others = ["date=2026-01-01/notes", "README"].map(|name| folder.join("segments").join(name));
+    for other in &others {
+        fs::write(other, "").unwrap();
+    }
+    fs::write(&ledger, &before[1]).unwrap();
+    seal(&folder);
+    assert_eq!(store.segment_files().unwrap().len(), 3);
+    assert_eq!(
+        sealed(&store, "run-1").lines().count(),
+        written.lines().count()
+    );
+    assert!(!verify(&store, None).unwrap().troubles.is_empty());
+    fs::write(&ledger, ledger_after).unwrap();
+    for other in others {
+        fs::remove_file(other).unwrap();
+    }
 
     // It was interrupted after that, and before the log was gone.
     fs::write(&log, &before[0]).unwrap();
