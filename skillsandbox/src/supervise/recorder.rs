@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::setpriority_process,
+};
 use tokio::sync::oneshot;
 
 use super::{error::RunError, judge::ByRules};
@@ -31,6 +34,9 @@ const BATCH: usize = 8192;
 const LATENCY: Duration = Duration::from_millis(10);
 /// Notes that may wait. Whoever has one more waits with it: none is lost.
 const MESSAGES_MAX: usize = 1024;
+/// Of this thread alone (`setpriority(2)`): a ring that fills while the skill runs loses events, so the skill
+/// waits for whoever empties it.
+const NICE: i32 = -10;
 /// How often losses are looked for.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 
@@ -73,7 +79,11 @@ impl Recorder {
         let (messages, inbox) = mpsc::sync_channel(MESSAGES_MAX);
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
-            .spawn(move || record(about, rings, &attached, sinks, &inbox, &mut failures))
+            .spawn(move || {
+                // Who may not have that is served when it is due.
+                let _as_it_is = setpriority_process(None, NICE);
+                record(about, rings, &attached, sinks, &inbox, &mut failures)
+            })
             .map_err(RunError::process("start the recorder"))?;
         Ok(Self { messages, thread })
     }
