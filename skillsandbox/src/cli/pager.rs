@@ -26,6 +26,7 @@ impl Pager {
         less.env_remove("LESSOPEN")
             .env_remove("LESSCLOSE")
             .env("LESSSECURE", "1")
+            .env("LESSCHARSET", "utf-8")
             .args(["--quit-if-one-screen", "--no-init", "--chop-long-lines"])
             .stdin(Stdio::piped());
         match less.spawn() {
