@@ -46,11 +46,22 @@ pub struct Log {
 impl Log {
     /// Begins the log of a run.
     pub fn begin(store: Writer, about: &About, started: Time) -> io::Result<Self> {
+        Self::synced(store, about, started, SYNC_INTERVAL, File::sync_data)
+    }
+
+    /// The same, with `sync` to have the disk have what was written.
+    fn synced(
+        store: Writer,
+        about: &About,
+        started: Time,
+        interval: Duration,
+        sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let file = Arc::new(store.begin(&about.run, started.to_string())?);
         let mut log = Self {
             run: about.run.clone(),
             chain: Chain::of(&about.run),
-            sync: Sync::start(Arc::clone(&file))?,
+            sync: Sync::start(Arc::clone(&file), interval, sync)?,
             store,
             file,
             length: 0,
@@ -147,7 +158,11 @@ struct Sync {
 }
 
 impl Sync {
-    fn start(file: Arc<File>) -> io::Result<Self> {
+    fn start(
+        file: Arc<File>,
+        interval: Duration,
+        mut sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let (wake, woken) = mpsc::sync_channel(1);
         let failed = Arc::new(Mutex::new(None));
         let told = Arc::clone(&failed);
@@ -156,13 +171,13 @@ impl Sync {
             .spawn(move || {
                 loop {
                     let over = matches!(
-                        woken.recv_timeout(SYNC_INTERVAL),
+                        woken.recv_timeout(interval),
                         Err(mpsc::RecvTimeoutError::Disconnected)
                     );
                     if over {
                         return;
                     }
-                    if let Err(error) = file.sync_data() {
+                    if let Err(error) = sync(&file) {
                         // The kernel says so once: what was written since the last time may be lost.
                         *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                         return;
@@ -203,5 +218,70 @@ impl Drop for Sync {
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skillsandbox_common::header::{Kind, Reason};
+
+    use super::*;
+    use crate::audit::{
+        clock::Clock,
+        collect::Collector,
+        describe::Knowledge,
+        store::FORMAT,
+        testing::{self, Scratch},
+    };
+
+    const NEVER: Duration = Duration::from_hours(24);
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn a_denial_is_on_the_disk_before_its_time_comes_and_another_record_waits() {
+        let scratch = Scratch::new("synced");
+        let about = About {
+            format: FORMAT,
+            run: "run".to_owned(),
+            sandbox: "sandbox".to_owned(),
+            skill_name: "skill".to_owned(),
+            skill_version: "1".to_owned(),
+            host: "host".to_owned(),
+            tier: "kernel".to_owned(),
+            booted_unix_ns: 0,
+            rules: Vec::new(),
+        };
+        let clock = Clock::with_offset(0);
+        let (synced, told) = mpsc::channel();
+        let sync = move |file: &File| {
+            synced
+                .send(file.metadata()?.len())
+                .map_err(io::Error::other)
+        };
+        let writer = Writer::open(&scratch.path("audit")).unwrap();
+        let log = Log::synced(writer, &about, clock.time(0), NEVER, sync).unwrap();
+        let mut collector = Collector::new(Knowledge {
+            sandbox: about.sandbox.clone(),
+            clock,
+            rules: &[],
+            names: None,
+            judge: None,
+        });
+        collector.add("store", Box::new(log));
+        let mut open = |prefix| {
+            let body = testing::path_body(1);
+            let event = testing::path(prefix, Kind::Open, body, "/etc/shadow");
+            collector.push(&event).unwrap();
+            collector.end_batch().unwrap();
+        };
+        open(testing::prefix(1));
+        open(testing::denied(2, Reason::NoRule));
+        // Nothing asked for it before: both records are in the file by then.
+        let length = told
+            .recv_timeout(PATIENCE)
+            .expect("the denial waits for nothing");
+        let log = scratch.path("audit").join("runs/run.log");
+        assert_eq!(length, std::fs::metadata(log).unwrap().len());
+        assert!(told.try_recv().is_err(), "once");
     }
 }
