@@ -10,8 +10,9 @@ use skillsandbox_common::{
 };
 
 use super::{
+    bits::{AccessBits, OpenFlags},
     clock::Clock,
-    code::{AccessBits, Code, Number, OpenFlags, errno_name},
+    code::{Code, Number, errno_name},
     decode::{self, Body, PathEvent},
     process::{Executable, Processes},
     record::{

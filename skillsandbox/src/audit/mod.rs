@@ -6,6 +6,7 @@
 //! number, and hands them to the sinks: [`json_lines`], [`trace`] and [`watch`].
 //! `docs/events.md` is the schema of what is written.
 
+pub mod bits;
 pub mod clock;
 pub mod code;
 pub mod collect;
@@ -31,4 +32,4 @@ pub mod watch;
 #[cfg(test)]
 mod schema;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

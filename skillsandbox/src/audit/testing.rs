@@ -16,6 +16,23 @@ use skillsandbox_common::{
 };
 use zerocopy::IntoBytes;
 
+use super::store::{About, FORMAT};
+
+/// What is known of a run, on a host that started with 2026.
+pub(crate) fn about(run: &str) -> About {
+    About {
+        format: FORMAT,
+        run: run.to_owned(),
+        sandbox: "weather-0123abcd".to_owned(),
+        skill_name: "weather".to_owned(),
+        skill_version: "1".to_owned(),
+        host: "host".to_owned(),
+        tier: "kernel".to_owned(),
+        booted_unix_ns: 1_767_225_600_000_000_000,
+        rules: Vec::new(),
+    }
+}
+
 /// The prefix of an allowed access of process 4242, with this sequence number.
 pub(crate) fn prefix(sequence: u64) -> EventPrefix {
     let mut comm = [0; COMM_LEN];

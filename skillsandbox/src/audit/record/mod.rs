@@ -15,8 +15,9 @@ use skillsandbox_common::{
 };
 
 use super::{
+    bits::{AccessBits, OpenFlags},
     clock::Time,
-    code::{AccessBits, Code, Number, OpenFlags},
+    code::{Code, Number},
     text::{HexUnlessUtf8, Text},
 };
 use crate::policy::Advice;

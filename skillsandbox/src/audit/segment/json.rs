@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::columns::Row;
 use crate::audit::{
-    code::OpenFlags,
+    bits::OpenFlags,
     field::{number, text},
     store::About,
 };

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::columns::Row;
 use crate::audit::{
+    bits::{AccessBits, OpenFlags},
     clock::Time,
-    code::{AccessBits, Code, Number, OpenFlags, errno_name, signal_name},
+    code::{Code, Number, errno_name, signal_name},
     field,
     record::{
         Actor, Decided, Ending, Event, Exit, FileAccess, Fork, NetworkAccess, ProcessAccess,

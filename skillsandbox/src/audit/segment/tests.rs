@@ -12,7 +12,7 @@ use crate::audit::{
     process::Processes,
     query::{Filter, Moment, Process, RuleIs, Stats, glob, path_glob},
     sequence::Sequences,
-    testing::{self, Scratch},
+    testing::{self, Scratch, about},
 };
 
 struct Then;
@@ -24,20 +24,6 @@ impl Names for Then {
 }
 
 const BOOTED: i128 = 1_767_225_600_000_000_000;
-
-fn about(run: &str) -> About {
-    About {
-        format: crate::audit::store::FORMAT,
-        run: run.to_owned(),
-        sandbox: "weather-0123abcd".to_owned(),
-        skill_name: "weather".to_owned(),
-        skill_version: "1".to_owned(),
-        host: "host".to_owned(),
-        tier: "kernel".to_owned(),
-        booted_unix_ns: BOOTED,
-        rules: Vec::new(),
-    }
-}
 
 const FILES: [Kind; 11] = [
     Kind::Open,

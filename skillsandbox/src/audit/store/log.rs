@@ -230,7 +230,6 @@ mod tests {
         clock::Clock,
         collect::Collector,
         describe::Knowledge,
-        store::FORMAT,
         testing::{self, Scratch},
     };
 
@@ -241,15 +240,8 @@ mod tests {
     fn a_denial_is_on_the_disk_before_its_time_comes_and_another_record_waits() {
         let scratch = Scratch::new("synced");
         let about = About {
-            format: FORMAT,
-            run: "run".to_owned(),
-            sandbox: "sandbox".to_owned(),
-            skill_name: "skill".to_owned(),
-            skill_version: "1".to_owned(),
-            host: "host".to_owned(),
-            tier: "kernel".to_owned(),
             booted_unix_ns: 0,
-            rules: Vec::new(),
+            ..testing::about("run")
         };
         let clock = Clock::with_offset(0);
         let (synced, told) = mpsc::channel();

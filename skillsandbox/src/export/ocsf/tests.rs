@@ -1,22 +1,8 @@
 use super::*;
-use crate::audit::store::FORMAT;
-
-fn about() -> About {
-    About {
-        format: FORMAT,
-        run: "run-1".to_owned(),
-        sandbox: "weather-0123abcd".to_owned(),
-        skill_name: "weather".to_owned(),
-        skill_version: "1".to_owned(),
-        host: "host".to_owned(),
-        tier: "kernel".to_owned(),
-        booted_unix_ns: 1_767_225_600_000_000_000,
-        rules: Vec::new(),
-    }
-}
+use crate::audit::testing::about;
 
 fn of(record: &Value) -> Value {
-    super::record(&about(), record)
+    super::record(&about("run-1"), record)
 }
 
 #[test]

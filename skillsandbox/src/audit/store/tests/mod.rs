@@ -49,15 +49,8 @@ fn rules() -> Vec<RuleText> {
 
 fn about(run: &str) -> About {
     About {
-        format: FORMAT,
-        run: run.to_owned(),
-        sandbox: "weather-0123abcd".to_owned(),
-        skill_name: "weather".to_owned(),
-        skill_version: "1".to_owned(),
-        host: "host".to_owned(),
-        tier: "kernel".to_owned(),
-        booted_unix_ns: 1_767_225_600_000_000_000,
         rules: rules(),
+        ..testing::about(run)
     }
 }
 
