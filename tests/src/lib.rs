@@ -20,3 +20,4 @@ pub mod manifest;
 pub mod network;
 pub mod sandbox;
 pub mod scene;
+pub mod store;

@@ -22,13 +22,14 @@ use crate::vm::{self, Echo, Ending, VmRequest};
 const PREEMPTION: &str = "preemption";
 /// Test programs about what userspace does: no kernel makes it something else, so each of these runs under
 /// one of them, and on the host.
-const ONE_KERNEL: [&str; 6] = [
+const ONE_KERNEL: [&str; 7] = [
     "audit",
     "endings",
     "limits",
     "lookups",
     "manifests",
     "together",
+    "recorder",
 ];
 /// Test programs of what is made of our files: they run on the host.
 const NO_KERNEL: [&str; 2] = ["engines", "investigation"];

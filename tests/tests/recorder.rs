@@ -1,0 +1,283 @@
+//! Recorders that are killed, stopped, or cannot write: what was recorded is there, and what was not is counted.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use skillsandbox_tests::{
+    manifest::Manifest,
+    sandbox::Run,
+    scene::Scene,
+    store::{audit, kept, told},
+};
+
+/// How often to kill, unless the environment says otherwise.
+const MOMENTS: u64 = 8;
+const MOMENTS_VARIABLE: &str = "SKILLSANDBOX_MOMENTS";
+/// Far longer than a start takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A skill that opens a file that it may not, and one that it may, again and again.
+fn busy(scene: &Scene, times: &str) -> Run {
+    let script = format!(
+        "import itertools\n\
+         for at in itertools.islice(itertools.count(), {times}):\n\
+         \x20   open('/etc/ld.so.cache').close()\n"
+    );
+    let manifest = Manifest::default().exec("/usr/bin");
+    Run::new(scene, &manifest, ["python3", "-c", &script])
+}
+
+#[test]
+fn a_recorder_that_is_killed_leaves_what_it_has_written_and_no_half_of_anything() {
+    let scene = Scene::new("torn");
+    let store = scene.path("audit");
+    let asked = std::env::var(MOMENTS_VARIABLE).ok();
+    let moments = asked.map_or(MOMENTS, |count| count.parse().expect("a number"));
+    let mut recorded = 0;
+    for moment in 0..moments {
+        let mut run = kept(busy(&scene, "None"), &store);
+        run.command().stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = run.start();
+        // Some before the first record, the others soon after it.
+        let started = Instant::now();
+        let has_recorded = || fs::metadata(run.events_file()).is_ok_and(|file| file.len() > 0);
+        while moment >= moments / 4 && !has_recorded() {
+            assert!(started.elapsed() < PATIENCE, "no record");
+            sleep(Duration::from_millis(5));
+        }
+        sleep(Duration::from_millis(20 + moment * 31 % 500));
+        if moment == moments / 4 {
+            // It goes on faster than it is read, and a frame that is half written is no trouble.
+            told(&audit(&store, &["query", "--run=last", "--kind=open"]), 0);
+        }
+        child.kill().expect("a process to kill");
+        child.wait().expect("its end");
+        let read = told_of_last(&store);
+        let written = fs::read_to_string(run.events_file()).unwrap_or_default();
+        let whole = written.rfind('\n').map_or("", |end| &written[..=end]);
+        // Both are written batch by batch, the file first.
+        let (kept, out) = (read.lines().count(), whole.lines().count());
+        assert!(
+            whole.starts_with(&read) || read.starts_with(whole),
+            "kept {kept}, written out {out}"
+        );
+        recorded += kept;
+    }
+    assert!(recorded > 100, "{recorded} records");
+    let ran = kept(busy(&scene, "3"), &store).end().with_code(0);
+    assert!(told_of_last(&store) == ran.events_text);
+    let named = told(&audit(&store, &["verify"]), 1);
+    let troubles: Vec<_> = named
+        .lines()
+        .filter(|line| line.starts_with("runs/"))
+        .collect();
+    assert!(
+        !troubles.is_empty() && troubles.len() <= moments as usize,
+        "{named}"
+    );
+    for line in troubles {
+        let unfinished = [
+            "no end in the ledger",
+            "is not in the ledger",
+            "it ends within",
+            "is not there",
+            "does not say which run",
+        ];
+        assert!(
+            unfinished.iter().any(|words| line.contains(words)),
+            "{line}"
+        );
+    }
+    assert!(!named.contains("ledger line"), "{named}");
+}
+
+/// The records of the run that began last, none where it had not begun.
+fn told_of_last(store: &Path) -> String {
+    let logs = fs::read_dir(store.join("runs")).into_iter().flatten();
+    let newest = logs
+        .map(|log| log.expect("a log").path())
+        .max_by_key(|log| {
+            fs::metadata(log)
+                .and_then(|log| log.modified())
+                .expect("a time")
+        });
+    let Some(newest) = newest else {
+        return String::new();
+    };
+    let run = newest
+        .file_stem()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    let output = audit(store, &["query", "--format=jsonl", "--run", &run]);
+    String::from_utf8(output.stdout).expect("JSON is UTF-8")
+}
+
+#[test]
+fn what_a_stopped_recorder_misses_is_counted_to_the_event() {
+    let scene = Scene::new("stopped");
+    let store = scene.path("audit");
+    let script = "import time\n\
+         end = time.monotonic() + 9\n\
+         while time.monotonic() < end: open('/etc/ld.so.cache').close()\n";
+    let manifest = Manifest::default().exec("/usr/bin");
+    let mut run = kept(
+        Run::new(&scene, &manifest, ["python3", "-c", script]),
+        &store,
+    );
+    let child = run.start();
+    let started = Instant::now();
+    while !fs::metadata(run.events_file()).is_ok_and(|file| file.len() > 0) {
+        assert!(started.elapsed() < PATIENCE, "no record");
+        sleep(Duration::from_millis(5));
+    }
+    let signal = |name: &str| {
+        let mut kill = Command::new("kill");
+        let sent = kill.args(["-s", name, &child.id().to_string()]).status();
+        assert!(sent.expect("kill starts").success());
+    };
+    signal("STOP");
+    sleep(Duration::from_secs(5));
+    signal("CONT");
+    let output = child.wait_with_output().expect("its end");
+    let ran = run.read(output).with_code(0);
+    let numbers: Vec<u64> = ran
+        .events
+        .iter()
+        .filter_map(|record| record["sequence"].as_u64())
+        .collect();
+    let holes = numbers.iter().max().expect("a record") - numbers.len() as u64;
+    let number = |record: &serde_json::Value, pointer: &str| {
+        record
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_u64)
+            .expect("a number")
+    };
+    let (mut lost, mut between) = (0, Vec::new());
+    for record in ran.of_kind("lost") {
+        let causes = ["/dropped/allowed", "/dropped/denied", "/dropped/processes"];
+        lost += causes
+            .iter()
+            .map(|cause| number(record, cause))
+            .sum::<u64>();
+        between.push((number(record, "/from_boot_ns"), number(record, "/boot_ns")));
+    }
+    assert_eq!(lost, holes, "{between:?}");
+    assert!(between.iter().all(|(from, to)| from < to), "{between:?}");
+    // An emulated processor does not fill a ring in that time.
+    if !Path::new("/run/vm").is_dir() {
+        assert!(lost > 0, "{} records", numbers.len());
+        // The stop is in the time in which it says that they were lost.
+        let longest = between.iter().map(|(from, to)| to - from).max();
+        assert!(longest > Some(4_000_000_000), "{between:?}");
+    }
+    assert_eq!(ran.of_kind("end").next().expect("an end")["balanced"], true);
+    let verified = told(&audit(&store, &["verify"]), 0);
+    assert!(
+        verified.contains(&format!(" {lost} lost when they were recorded")),
+        "{verified}"
+    );
+}
+
+/// A small file system, gone when this is dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn new(folder: PathBuf) -> Self {
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k,mode=0755", "tmpfs"])
+            .arg(&folder)
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "a tmpfs");
+        Self(folder)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_of_and_what_was_written_before_it_stays() {
+    let scene = Scene::new("full");
+    let small = Small::new(scene.folder("small"));
+    let store = small.0.join("audit");
+    let ran = kept(busy(&scene, "20000"), &store).end().with_code(123);
+    assert!(
+        ran.stderr.contains("audit store cannot be written"),
+        "{}",
+        ran.stderr
+    );
+    let read = told(&audit(&store, &["query", "--format=jsonl"]), 0);
+    assert!(ran.events_text.starts_with(&read) && !read.is_empty());
+    assert!(read.len() < ran.events_text.len());
+    let named = told(&audit(&store, &["verify"]), 1);
+    assert!(named.contains("has no end in the ledger"), "{named}");
+}
+
+/// Answers that the disk has failed, but for the first time: that is the line of the ledger that says that
+/// the run begins.
+const FAILING_DISK: &str = "#include <errno.h>\n\
+    static int times;\n\
+    int fdatasync(int fd) { (void)fd; if (++times < 2) return 0; errno = EIO; return -1; }\n";
+
+#[test]
+fn a_disk_that_fails_is_told_of_and_what_was_written_before_it_stays() {
+    let scene = Scene::new("failing");
+    let (source, library) = (scene.path("failing.c"), scene.path("failing.so"));
+    fs::write(&source, FAILING_DISK).expect("a file");
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source);
+    assert!(gcc.status().expect("gcc starts").success());
+    let store = scene.path("audit");
+    let mut run = kept(busy(&scene, "20000"), &store);
+    run.command().env("LD_PRELOAD", &library);
+    let ran = run.end().with_code(123);
+    let said = "audit store cannot be written: Input/output error";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let read = told(&audit(&store, &["query", "--format=jsonl"]), 0);
+    assert!(ran.events_text.starts_with(&read) && !read.is_empty());
+    let named = told(&audit(&store, &["verify"]), 1);
+    assert!(named.contains("has no end in the ledger"), "{named}");
+    // The disk is well again.
+    let ran = kept(busy(&scene, "3"), &store).end().with_code(0);
+    assert!(told_of_last(&store) == ran.events_text);
+}
+
+mod kernel_tier {
+    use super::*;
+
+    #[test]
+    fn a_skill_whose_records_cannot_be_written_is_ended_where_none_may_be_lost() {
+        let scene = Scene::new("unrecorded");
+        let small = Small::new(scene.folder("small"));
+        let store = small.0.join("audit");
+        let script = "while :; do : < /etc/ld.so.cache; done";
+        let manifest = Manifest::default()
+            .set("/audit", serde_json::json!({"on_overflow": "deny"}))
+            .set("/resources/max_runtime_seconds", 600.into());
+        let started = Instant::now();
+        let run = kept(Run::shell(&scene, &manifest, script), &store);
+        let ran = run.end().with_code(123);
+        assert!(
+            started.elapsed() < Duration::from_secs(300),
+            "it was not ended"
+        );
+        assert!(
+            ran.stderr.contains("the skill is ended: "),
+            "{}",
+            ran.stderr
+        );
+        let read = told(&audit(&store, &["query", "--format=jsonl"]), 0);
+        assert!(ran.events_text.starts_with(&read) && !read.is_empty());
+    }
+}
