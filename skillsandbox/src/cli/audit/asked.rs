@@ -89,16 +89,8 @@ impl Asked {
         store: &Store,
         mut take: impl FnMut(&About, &Value, &[u8]) -> io::Result<()>,
     ) -> anyhow::Result<Option<u8>> {
-        let mut records = Records::of(store)?;
-        let one = self.one(&records)?;
-        let which = Which {
-            filter: &self.filter(),
-            run: one.as_deref(),
-            wanted: &self.wanted(),
-        };
-        records.each(&which, &mut take)?;
-        records.warn_of_losses();
-        Ok(records.code())
+        let ((), unread) = self.ask(store, |records, which| records.each(which, &mut take))?;
+        Ok(unread)
     }
 
     /// Counts the records that are asked for.
@@ -107,6 +99,14 @@ impl Asked {
         store: &Store,
         lists: &[List],
     ) -> anyhow::Result<(Stats, Option<u8>)> {
+        self.ask(store, |records, which| records.tally(which, lists))
+    }
+
+    fn ask<T>(
+        &self,
+        store: &Store,
+        question: impl FnOnce(&mut Records<'_>, &Which<'_>) -> io::Result<T>,
+    ) -> anyhow::Result<(T, Option<u8>)> {
         let mut records = Records::of(store)?;
         let one = self.one(&records)?;
         let which = Which {
@@ -114,15 +114,14 @@ impl Asked {
             run: one.as_deref(),
             wanted: &self.wanted(),
         };
-        let stats = records.tally(&which, lists)?;
+        let answer = question(&mut records, &which)?;
         records.warn_of_losses();
-        Ok((stats, records.code()))
+        Ok((answer, records.code()))
     }
 
-    /// Whether a record of a run is asked for.
+    /// Whether a record is asked for, of whichever run.
     pub(super) fn is(&self, about: &About, record: &Value) -> bool {
-        let end = |run: &String| about.run == *run || about.run.ends_with(&format!("-{run}"));
-        self.run.as_ref().is_none_or(end) && (self.wanted())(about) && self.filter().matches(record)
+        (self.wanted())(about) && self.filter().matches(record)
     }
 
     /// The one run that is asked for.

@@ -44,7 +44,7 @@ pub(super) struct TailArguments {
     #[arg(long, short = 'n', value_name = "COUNT", default_value = "10")]
     lines: usize,
     /// Go on with those that come, of every run.
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "run")]
     follow: bool,
     /// How records are shown.
     #[arg(long, value_enum, default_value = "lines")]
