@@ -41,5 +41,7 @@ pub const MAX_RUNTIME_SECONDS: RangeInclusive<u64> = 1..=366 * 24 * 60 * 60;
 pub const MAX_OUTPUT_BYTES: RangeInclusive<u64> = 0..=1 << 40;
 /// Processes and threads: up to the kernel's `PID_MAX_LIMIT`.
 pub const MAX_PROCESSES: RangeInclusive<u64> = 1..=4_194_304;
+/// KiB of the ring of a sandbox's records: up to 64 MiB, which the kernel holds for as long as the sandbox is there.
+pub const RING_KIB: RangeInclusive<u64> = 64..=65_536;
 /// Open files of each process: enough to start one, up to the kernel's default `fs.nr_open`.
 pub const MAX_OPEN_FILES: RangeInclusive<u64> = 16..=1_048_576;

@@ -212,12 +212,24 @@ impl Default for Resources {
 }
 
 /// What is recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Audit {
     /// What happens to an access that cannot be recorded because the buffer is full.
     pub on_overflow: OnOverflow,
     /// Whether like accesses may be recorded as one record with a count.
     pub aggregate: Spanned<bool>,
+    /// Room for records that are not taken yet, in KiB: a power of two of [`RING_KIB`](super::RING_KIB).
+    pub ring_kib: u32,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            on_overflow: OnOverflow::default(),
+            aggregate: Spanned::default(),
+            ring_kib: 4_096,
+        }
+    }
 }
 
 /// What happens to an access that cannot be recorded.

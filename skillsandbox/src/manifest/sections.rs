@@ -8,7 +8,7 @@ use super::error::Problems;
 use super::limits::{
     ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, AUTHOR_BYTES_MAX, CPU_SHARES, DESCRIPTION_BYTES_MAX,
     MAX_OPEN_FILES, MAX_OUTPUT_BYTES, MAX_PROCESSES, MAX_RUNTIME_SECONDS, MEMORY_MB,
-    NAME_BYTES_MAX,
+    NAME_BYTES_MAX, RING_KIB,
 };
 use super::path::AbsolutePath;
 use super::reader::Field;
@@ -153,7 +153,7 @@ fn resources(field: &Field, problems: &mut Problems) -> Option<Resources> {
 }
 
 fn audit(field: &Field, problems: &mut Problems) -> Option<Audit> {
-    let map = field.map(&["on_overflow", "aggregate"], problems)?;
+    let map = field.map(&["on_overflow", "aggregate", "ring_kib"], problems)?;
     let on_overflow = map.or(
         "on_overflow",
         OnOverflow::default(),
@@ -166,9 +166,27 @@ fn audit(field: &Field, problems: &mut Problems) -> Option<Audit> {
         problems,
         |field, problems| Some(field.spanned(field.boolean(problems)?)),
     );
+    let ring_kib = map.or(
+        "ring_kib",
+        Audit::default().ring_kib,
+        problems,
+        |field, problems| {
+            let kib = field.integer(&RING_KIB, "KiB", problems)?;
+            if !kib.is_power_of_two() {
+                let next = kib.next_power_of_two();
+                return field.refuse(
+                    problems,
+                    format!("is {kib}, no power of two, and a ring has no other size"),
+                    format!("write `{next}`"),
+                );
+            }
+            kib.try_into().ok()
+        },
+    );
     Some(Audit {
         on_overflow: on_overflow?,
         aggregate: aggregate?,
+        ring_kib: ring_kib?,
     })
 }
 

@@ -124,6 +124,7 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
             processes: Some(resources.max_processes),
             cpu_shares: Some(resources.cpu_shares),
         },
+        ring_bytes: request.manifest.audit.ring_kib << 10,
         deny_on_overflow: request.manifest.audit.on_overflow == OnOverflow::Deny,
         record_refused: options.record_refused,
         name_server: sockets.ports,

@@ -24,8 +24,6 @@ use crate::{
     policy::Tables,
 };
 
-/// Bytes of a sandbox's ring: some 30,000 events of ordinary length.
-const RING_BYTES: u32 = 4 << 20;
 /// How long killed processes may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -77,6 +75,8 @@ impl Tier {
 )]
 pub(super) struct Wanted {
     pub(super) resources: Resources,
+    /// Size of its ring of events: at the default of 4 MiB, some 30,000 of ordinary length.
+    pub(super) ring_bytes: u32,
     pub(super) deny_on_overflow: bool,
     pub(super) record_refused: bool,
     /// Ports of its name server, at 127.0.0.1 and at `::1`; 0 where there is none.
@@ -203,7 +203,7 @@ impl Sandbox {
         let (firewalls, mut layers) = firewall::open(&place.id, &wanted, &mut prover)?;
         let chains = firewalls.iter().map(Firewall::family).collect();
         let target = Target::new(cgroup.folder(), cgroup.inode()?);
-        let (slot, rings) = (place.slot, RING_BYTES);
+        let (slot, rings) = (place.slot, wanted.ring_bytes);
         let (mut attached, rings) =
             objects.attach(&place.id, slot, &target, tables, rings, &mut prover)?;
         // Before anything of this cgroup's is put on record.

@@ -87,13 +87,12 @@ impl Condition {
         match self {
             Self::Time(first, last) => predicate(schema, &["time"], move |column| {
                 let times = column.as_any().downcast_ref::<TimestampNanosecondArray>();
-                let holds = |time: Option<i64>| time.is_some_and(|at| first <= at && at < last);
-                times.map(|times| times.iter().map(|time| Some(holds(time))).collect())
+                times.map(|times| BooleanArray::from_unary(times, |at| first <= at && at < last))
             }),
             Self::Number(columns, number) => predicate(schema, columns, move |column| {
                 let numbers = column.as_any().downcast_ref::<UInt32Array>();
-                let is_it = |at: Option<u32>| at.is_some_and(|at| u64::from(at) == number);
-                numbers.map(|numbers| numbers.iter().map(|at| Some(is_it(at))).collect())
+                let is_it = |at: u32| u64::from(at) == number;
+                numbers.map(|numbers| BooleanArray::from_unary(numbers, is_it))
             }),
             Self::Text(columns, mut holds) => {
                 let mut seen: Vec<(ArrayRef, Vec<bool>)> = Vec::new();
@@ -110,11 +109,11 @@ impl Condition {
                         seen.insert(0, (Arc::clone(texts), each));
                     }
                     let (_, which) = seen.iter().find(|(known, _)| Arc::ptr_eq(known, texts))?;
-                    let holds = |key: Option<i32>| {
-                        let key = key.and_then(|key| usize::try_from(key).ok());
+                    let holds = |key: i32| {
+                        let key = usize::try_from(key).ok();
                         key.and_then(|key| which.get(key)).copied().unwrap_or(false)
                     };
-                    Some(column.keys().iter().map(|key| Some(holds(key))).collect())
+                    Some(BooleanArray::from_unary(column.keys(), holds))
                 })
             }
         }
@@ -134,6 +133,11 @@ fn predicate(
             let one = holds(column).ok_or_else(|| {
                 ArrowError::SchemaError("a column is of a type that it should not be of".to_owned())
             })?;
+            // What is said of a row without a value means nothing.
+            let one = match one.nulls() {
+                None => one,
+                Some(nulls) => BooleanArray::new(one.values() & nulls.inner(), None),
+            };
             all = Some(match all {
                 None => one,
                 Some(before) => BooleanArray::new(before.values() | one.values(), None),

@@ -7,6 +7,8 @@
 mod columns;
 mod condition;
 mod json;
+mod pages;
+mod places;
 mod read;
 mod row;
 mod tally;
@@ -18,7 +20,7 @@ mod tests;
 use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
 
-pub use read::{Found, Segment};
+pub use read::{Found, Search, Segment};
 pub use write::{SegmentWriter, Written};
 
 use crate::audit::store::About;

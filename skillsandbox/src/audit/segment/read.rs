@@ -9,36 +9,50 @@ use parquet::{
         ProjectionMask,
         arrow_reader::{
             ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter,
+            RowSelection,
         },
     },
-    file::statistics::Statistics,
+    file::{metadata::PageIndexPolicy, statistics::Statistics},
 };
 
 use super::{
     RUNS, RunPart, SegmentError,
     columns::Row,
     condition::{IDS, conditions},
+    pages,
+    places::Places,
 };
-use crate::audit::{
-    query::{Filter, Process},
-    store::About,
-};
+use crate::audit::query::{Filter, Process};
 
 /// Rows that are read at once.
 const BATCH: usize = 16 * 1024;
 
 /// A segment that is read.
+#[derive(Debug)]
 pub struct Segment {
-    file: File,
+    file: Places,
     metadata: ArrowReaderMetadata,
     runs: Vec<RunPart>,
+}
+
+/// A question to a segment.
+#[derive(Debug)]
+pub struct Search<'s> {
+    segment: &'s Segment,
+    /// With what is said of each page.
+    metadata: ArrowReaderMetadata,
+    filter: Filter,
+    /// The runs that are wanted; `None` where all are.
+    runs: Option<BTreeSet<String>>,
+    /// Groups, and the rows of each, that may hold an answer.
+    pieces: Vec<(usize, RowSelection)>,
 }
 
 /// A record that may be what is asked for: other conditions than those of columns are not looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
-    /// What is known of its run.
-    pub about: &'a About,
+    /// The number of its run in the segment.
+    pub part: usize,
     /// The record, as it was written out.
     pub line: &'a [u8],
 }
@@ -46,8 +60,8 @@ pub struct Found<'a> {
 impl Segment {
     /// Reads what this file says of itself.
     pub fn open(file: File) -> Result<Self, SegmentError> {
-        let options = ArrowReaderOptions::new();
-        let metadata = ArrowReaderMetadata::load(&file, options)?;
+        let file = Places::of(file);
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
         let said = metadata.metadata().file_metadata().key_value_metadata();
         let runs = said
             .into_iter()
@@ -67,117 +81,59 @@ impl Segment {
         &self.runs
     }
 
-    /// Hands out the records of runs that are wanted and that may be what is asked for, in order.
-    pub fn each(
+    /// Looks for where the records of runs that are wanted may be what is asked for, in pieces of
+    /// at most so many rows. `None` if they are nowhere.
+    pub fn search(
         &self,
         filter: &Filter,
         wanted: &dyn Fn(&RunPart) -> bool,
-        mut take: impl FnMut(Found<'_>) -> io::Result<()>,
-    ) -> Result<(), SegmentError> {
-        let Some(batches) = self.read(filter, wanted, None, BATCH)? else {
-            return Ok(());
-        };
-        let Some(mut part) = self.runs.first() else {
-            return Ok(());
-        };
-        let mut line = Vec::new();
-        for batch in batches {
-            let batch = batch?;
-            for at in 0..batch.num_rows() {
-                let row = Row::get(&batch, at);
-                let run = row.run.as_deref().ok_or(SegmentError::Row(at))?;
-                // Nearly always the same as before.
-                if part.about.run != run {
-                    let found = self.runs.iter().find(|part| part.about.run == run);
-                    part = found.ok_or(SegmentError::Row(at))?;
-                }
-                line.clear();
-                row.line(&mut line).ok_or(SegmentError::Row(at))?;
-                take(Found {
-                    about: &part.about,
-                    line: &line,
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Rows that may be what is asked for, so many at once, with these columns or all. `None` if there are none.
-    pub(super) fn read(
-        &self,
-        filter: &Filter,
-        wanted: &dyn Fn(&RunPart) -> bool,
-        columns: Option<&[&str]>,
-        rows: usize,
-    ) -> Result<Option<impl Iterator<Item = Result<RecordBatch, ArrowError>> + use<>>, SegmentError>
-    {
+        most: usize,
+    ) -> Result<Option<Search<'_>>, SegmentError> {
         let (first, last) = filter.window();
         let parts = self.runs.iter();
         let runs: BTreeSet<&str> = parts
             .filter(|part| part.last >= first && part.first < last && wanted(part))
             .map(|part| part.about.run.as_str())
             .collect();
-        if runs.is_empty() {
+        let mut groups = Vec::new();
+        if !runs.is_empty() {
+            for group in 0..self.metadata.metadata().num_row_groups() {
+                if self.may_hold(group, filter)? {
+                    groups.push(group);
+                }
+            }
+        }
+        if groups.is_empty() {
             return Ok(None);
         }
         // Where all are wanted, or are in the time that is asked for, nobody has to look.
+        let mut filter = filter.clone();
         let is_within = |part: &RunPart| first <= part.first && part.last < last;
-        let whole = Filter {
-            since: None,
-            until: None,
-            ..filter.clone()
-        };
-        let filter = if self.runs.iter().all(is_within) {
-            &whole
-        } else {
-            filter
-        };
+        if self.runs.iter().all(is_within) {
+            (filter.since, filter.until) = (None, None);
+        }
         let runs =
             (runs.len() < self.runs.len()).then(|| runs.into_iter().map(str::to_owned).collect());
-        let file = self.file.try_clone()?;
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
-        let mut groups = Vec::new();
-        for group in 0..self.metadata.metadata().num_row_groups() {
-            if self.may_hold(&builder, group, filter)? {
-                groups.push(group);
-            }
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let metadata = ArrowReaderMetadata::load(&self.file, options)?;
+        let mut pieces = Vec::new();
+        for group in groups {
+            let found = pages::pieces(metadata.metadata(), group, &filter, most);
+            pieces.extend(found.into_iter().map(|rows| (group, rows)));
         }
-        let schema = self.metadata.parquet_schema();
-        let predicates = conditions(filter, runs).into_iter();
-        let predicates = predicates.map(|condition| condition.predicate(schema));
-        let mask = match columns {
-            Some(columns) => ProjectionMask::columns(schema, columns.iter().copied()),
-            None => ProjectionMask::all(),
-        };
-        Ok(Some(
-            builder
-                .with_row_groups(groups)
-                .with_projection(mask)
-                .with_row_filter(RowFilter::new(predicates.collect()))
-                .with_batch_size(rows)
-                .build()?,
-        ))
+        Ok(Some(Search {
+            segment: self,
+            metadata,
+            filter,
+            runs,
+            pieces,
+        }))
     }
 
     /// Whether what is said of a group leaves room for what is asked for.
-    fn may_hold(
-        &self,
-        builder: &ParquetRecordBatchReaderBuilder<File>,
-        group: usize,
-        filter: &Filter,
-    ) -> Result<bool, SegmentError> {
+    fn may_hold(&self, group: usize, filter: &Filter) -> Result<bool, SegmentError> {
         let said = self.metadata.metadata().row_group(group);
-        let statistics = |name: &str| said.column(self.column(name)?).statistics();
-        if let Some(Statistics::Int64(time)) = statistics("time")
-            && let (Some(first), Some(last)) = (time.min_opt(), time.max_opt())
-        {
-            let window = filter.window();
-            if *last < window.0 || *first >= window.1 {
-                return Ok(false);
-            }
-        }
-        let texts = |name: &str| match statistics(name) {
+        let texts = |name: &str| match said.column(self.column(name)?).statistics() {
             Some(Statistics::ByteArray(texts)) => {
                 Some((texts.min_bytes_opt()?, texts.max_bytes_opt()?))
             }
@@ -191,18 +147,14 @@ impl Segment {
         if let Some(Process::Id(id)) = &filter.process
             && let Ok(id) = u32::try_from(*id)
         {
-            return self.may_have(builder, group, id);
+            return self.may_have(group, id);
         }
         Ok(true)
     }
 
     /// Whether this may be the id of a process or thread in a group.
-    fn may_have(
-        &self,
-        builder: &ParquetRecordBatchReaderBuilder<File>,
-        group: usize,
-        id: u32,
-    ) -> Result<bool, SegmentError> {
+    fn may_have(&self, group: usize, id: u32) -> Result<bool, SegmentError> {
+        let builder = self.reader(self.metadata.clone());
         for name in IDS {
             let Some(column) = self.column(name) else {
                 return Ok(true);
@@ -215,8 +167,71 @@ impl Segment {
         Ok(false)
     }
 
+    fn reader(&self, metadata: ArrowReaderMetadata) -> ParquetRecordBatchReaderBuilder<Places> {
+        ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), metadata)
+    }
+
     fn column(&self, name: &str) -> Option<usize> {
         let schema = self.metadata.parquet_schema();
         (0..schema.num_columns()).find(|at| schema.column(*at).name() == name)
+    }
+}
+
+impl Search<'_> {
+    /// How many pieces there are to look at, in order.
+    #[must_use]
+    pub fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Hands out the records of a piece that may be what is asked for, in order.
+    pub fn each(
+        &self,
+        piece: usize,
+        mut take: impl FnMut(Found<'_>) -> io::Result<()>,
+    ) -> Result<(), SegmentError> {
+        let (mut part, mut line) = (0, Vec::new());
+        let runs = &self.segment.runs;
+        for batch in self.batches(piece, None, BATCH)? {
+            let batch = batch?;
+            for at in 0..batch.num_rows() {
+                let row = Row::get(&batch, at);
+                let run = row.run.as_deref().ok_or(SegmentError::Row(at))?;
+                let is_it = |part: &RunPart| part.about.run == run;
+                // Nearly always the same as before.
+                if !runs.get(part).is_some_and(is_it) {
+                    part = runs.iter().position(is_it).ok_or(SegmentError::Row(at))?;
+                }
+                line.clear();
+                row.line(&mut line).ok_or(SegmentError::Row(at))?;
+                take(Found { part, line: &line })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of a piece that may be what is asked for, so many at once, with these columns or all.
+    pub(super) fn batches(
+        &self,
+        piece: usize,
+        columns: Option<&[&str]>,
+        rows: usize,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>> + use<>, SegmentError> {
+        let (group, selection) = self.pieces.get(piece).ok_or(SegmentError::Row(piece))?;
+        let schema = self.metadata.parquet_schema();
+        let predicates = conditions(&self.filter, self.runs.clone()).into_iter();
+        let predicates = predicates.map(|condition| condition.predicate(schema));
+        let mask = match columns {
+            Some(columns) => ProjectionMask::columns(schema, columns.iter().copied()),
+            None => ProjectionMask::all(),
+        };
+        let reader = self.segment.reader(self.metadata.clone());
+        Ok(reader
+            .with_row_groups(vec![*group])
+            .with_row_selection(selection.clone())
+            .with_projection(mask)
+            .with_row_filter(RowFilter::new(predicates.collect()))
+            .with_batch_size(rows)
+            .build()?)
     }
 }

@@ -8,15 +8,15 @@ use arrow_array::{
     UInt16Array, cast::AsArray, types::Int32Type,
 };
 
-use super::{RunPart, Segment, SegmentError, columns::Row, write::GROUP};
+use super::{RunPart, Segment, SegmentError, columns::Row};
 use crate::audit::{
     clock::Time,
     json,
     query::{Count, Filter, List, Stats, host},
 };
 
-/// Rows that are read at once: a part of a [`GROUP`], as a batch of two groups has texts of its own.
-const BATCH: usize = GROUP / 4;
+/// Rows that are read at once.
+const BATCH: usize = 64 * 1024;
 const MINUTE: i64 = 60_000_000_000;
 
 impl Segment {
@@ -44,14 +44,16 @@ impl Segment {
         }
         // A denial can be of anything.
         let columns = (!stats.wants(List::Denials)).then_some(columns);
-        let Some(batches) = self.read(filter, wanted, columns.as_deref(), BATCH)? else {
+        let Some(search) = self.search(filter, wanted, usize::MAX)? else {
             return Ok(true);
         };
-        let mut counters = Counters::default();
-        for batch in batches {
-            counters.add(&batch?, stats)?;
+        for piece in 0..search.pieces() {
+            let mut counters = Counters::default();
+            for batch in search.batches(piece, columns.as_deref(), BATCH)? {
+                counters.add(&batch?, stats)?;
+            }
+            counters.flush(stats);
         }
-        counters.flush(stats);
         Ok(true)
     }
 }
@@ -76,17 +78,15 @@ impl Counters {
         let (Some(kinds), Some(verdicts)) = (texts("kind"), texts("verdict")) else {
             return Err(SegmentError::Row(0));
         };
-        let counts: Vec<Count> = match code_of(verdicts, "deny") {
-            None => vec![Count::one(false); batch.num_rows()],
-            Some(deny) => verdicts
-                .keys()
-                .iter()
-                .map(|key| Count::one(key == Some(deny)))
-                .collect(),
+        let deny = code_of(verdicts, "deny");
+        let keys = verdicts.keys();
+        let denied: Vec<bool> = match deny {
+            None => vec![false; keys.len()],
+            Some(deny) => keys.iter().map(|key| key == Some(deny)).collect(),
         };
         self.kinds.add(
             kinds,
-            &counts,
+            &denied,
             |_| true,
             |kind, count| {
                 stats.kind(kind, count);
@@ -95,7 +95,7 @@ impl Counters {
         if let Some(paths) = texts("path") {
             self.paths.add(
                 paths,
-                &counts,
+                &denied,
                 |_| true,
                 |path, count| {
                     stats.path(path, count);
@@ -107,34 +107,35 @@ impl Counters {
             let decided = |at: usize| verdicts.is_valid(at);
             let mut add = |program: &str, count| stats.program(program, count);
             self.executables
-                .add(executables, &counts, decided, &mut add);
+                .add(executables, &denied, decided, &mut add);
             let unknown = |at: usize| decided(at) && executables.is_null(at);
-            self.comms.add(comms, &counts, unknown, &mut add);
+            self.comms.add(comms, &denied, unknown, &mut add);
         }
         if stats.wants(List::Minutes) {
-            self.minutes(batch, &counts, stats);
+            self.minutes(batch, &denied, stats);
         }
         if stats.wants(List::Hosts) {
-            hosts(batch, &counts, stats);
+            hosts(batch, &denied, stats);
         }
         if stats.wants(List::Denials) {
-            denials(batch, &counts, stats)?;
+            denials(batch, &denied, stats)?;
         }
         Ok(())
     }
 
     /// Times are nearly in order: a minute is said when another begins.
-    fn minutes(&mut self, batch: &RecordBatch, counts: &[Count], stats: &mut Stats) {
+    fn minutes(&mut self, batch: &RecordBatch, denied: &[bool], stats: &mut Stats) {
         let times = batch.column_by_name("time");
         let times =
             times.and_then(|times| times.as_any().downcast_ref::<TimestampNanosecondArray>());
-        for (time, count) in times.into_iter().flatten().zip(counts) {
+        for (time, denied) in times.into_iter().flatten().zip(denied) {
+            let count = Count::one(*denied);
             let minute = time.unwrap_or_default().div_euclid(MINUTE);
             match &mut self.minute {
-                Some((same, sum)) if *same == minute => *sum += *count,
+                Some((same, sum)) if *same == minute => *sum += count,
                 _ => {
                     self.flush_minute(stats);
-                    self.minute = Some((minute, *count));
+                    self.minute = Some((minute, count));
                 }
             }
         }
@@ -170,7 +171,7 @@ impl Counter {
     fn add(
         &mut self,
         column: &DictionaryArray<Int32Type>,
-        counts: &[Count],
+        denied: &[bool],
         wanted: impl Fn(usize) -> bool,
         mut said: impl FnMut(&str, Count),
     ) {
@@ -185,14 +186,14 @@ impl Counter {
             self.counts.resize(texts.len(), Count::default());
             self.texts = Some(Arc::clone(texts));
         }
-        for (at, (key, count)) in column.keys().iter().zip(counts).enumerate() {
-            let place = key
-                .and_then(|key| usize::try_from(key).ok())
-                .and_then(|key| self.counts.get_mut(key));
-            if let Some(place) = place
+        let nulls = column.nulls();
+        for (at, (key, denied)) in column.keys().values().iter().zip(denied).enumerate() {
+            let place = usize::try_from(*key).ok();
+            if nulls.is_none_or(|nulls| nulls.is_valid(at))
                 && wanted(at)
+                && let Some(place) = place.and_then(|place| self.counts.get_mut(place))
             {
-                *place += *count;
+                *place += Count::one(*denied);
             }
         }
     }
@@ -245,17 +246,17 @@ fn same(batch: &RecordBatch, names: &[&str], row: usize) -> Same {
     (codes, port)
 }
 
-fn hosts(batch: &RecordBatch, counts: &[Count], stats: &mut Stats) {
+fn hosts(batch: &RecordBatch, denied: &[bool], stats: &mut Stats) {
     let has = |name: &str, row: usize| {
         batch
             .column_by_name(name)
             .is_some_and(|column| column.is_valid(row))
     };
     let mut groups: HashMap<Same, (usize, Count)> = HashMap::new();
-    for (row, count) in counts.iter().enumerate() {
+    for (row, denied) in denied.iter().enumerate() {
         if has("name", row) || has("address", row) {
             let group = groups.entry(same(batch, &["kind", "name", "address"], row));
-            group.or_insert((row, Count::default())).1 += *count;
+            group.or_insert((row, Count::default())).1 += Count::one(*denied);
         }
     }
     for ((_, port), (row, count)) in groups {
@@ -267,22 +268,19 @@ fn hosts(batch: &RecordBatch, counts: &[Count], stats: &mut Stats) {
     }
 }
 
-fn denials(batch: &RecordBatch, counts: &[Count], stats: &mut Stats) -> Result<(), SegmentError> {
+fn denials(batch: &RecordBatch, denied: &[bool], stats: &mut Stats) -> Result<(), SegmentError> {
     const NAMES: [&str; 6] = ["kind", "path", "address", "name", "executable", "comm"];
     let mut groups: HashMap<Same, (usize, Count)> = HashMap::new();
     let mut others = Vec::new();
-    for (row, count) in counts
-        .iter()
-        .enumerate()
-        .filter(|(_, count)| count.denied > 0)
-    {
+    let one = Count::one(true);
+    for row in (0..denied.len()).filter(|row| denied.get(*row) == Some(&true)) {
         let key = same(batch, &NAMES, row);
         let ([_, path, address, ..], port) = key;
         // What else there is to say of one is in other columns.
         if path.is_some() || address.is_some() && port.is_some() {
-            groups.entry(key).or_insert((row, Count::default())).1 += *count;
+            groups.entry(key).or_insert((row, Count::default())).1 += one;
         } else {
-            others.push((row, *count));
+            others.push((row, one));
         }
     }
     let mut line = Vec::new();

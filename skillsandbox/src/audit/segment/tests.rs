@@ -1,4 +1,4 @@
-use std::{io::Seek, net::IpAddr};
+use std::net::IpAddr;
 
 use proptest::{prelude::*, sample::select};
 use skillsandbox_common::header::{Kind, Reason};
@@ -140,16 +140,15 @@ fn note(seconds: u64, fields: &str) -> String {
 /// A segment of two runs: the first half of the events, and the others with some notes.
 fn segment(scratch: &Scratch, events: &[Vec<u8>]) -> (Segment, Vec<(String, String)>) {
     let path = scratch.path("segment");
-    let mut writer = SegmentWriter::new(
-        std::fs::File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)
-            .unwrap(),
-    )
-    .unwrap();
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .unwrap();
+    // So few that there are pages which need not be read.
+    let mut writer = SegmentWriter::with_pages(file, 3).unwrap();
     let mut lines = Vec::new();
     let (one, two) = events.split_at(events.len() / 2);
     for (run, events) in [("run-1", one), ("run-2", two)] {
@@ -168,8 +167,7 @@ fn segment(scratch: &Scratch, events: &[Vec<u8>]) -> (Segment, Vec<(String, Stri
         writer.note(&about("run-2"), note.as_bytes()).unwrap();
         lines.push(("run-2".to_owned(), note));
     }
-    let mut file = writer.finish().unwrap().file;
-    file.rewind().unwrap();
+    let file = writer.finish().unwrap().file;
     (Segment::open(file).unwrap(), lines)
 }
 
@@ -237,20 +235,26 @@ proptest! {
     #[test]
     fn a_segment_answers_as_its_records_do(
         events in prop::collection::vec(event(), 0..40),
+        most in select(&[usize::MAX, 7]),
         filters in prop::collection::vec((filter(), prop::option::of(select(&["run-1", "run-2"]))), 1..6),
     ) {
         let scratch = Scratch::new("segment");
         let (segment, lines) = segment(&scratch, &events);
         for (filter, run) in filters {
             let mut found = Vec::new();
-            let each = segment.each(&filter, &|part| run.is_none_or(|run| part.about.run == run), |one| {
-                let text = String::from_utf8(one.line.to_vec()).unwrap();
-                if filter.matches(&serde_json::from_str(&text).unwrap()) {
-                    found.push((one.about.run.clone(), text));
-                }
-                Ok(())
-            });
-            each.unwrap();
+            let wanted = |part: &RunPart| run.is_none_or(|run| part.about.run == run);
+            // More rows than there are, and so few that there are several pieces.
+            let search = segment.search(&filter, &wanted, most).unwrap();
+            for piece in 0..search.as_ref().map_or(0, Search::pieces) {
+                let each = search.as_ref().unwrap().each(piece, |one| {
+                    let text = String::from_utf8(one.line.to_vec()).unwrap();
+                    if filter.matches(&serde_json::from_str(&text).unwrap()) {
+                        found.push((segment.runs()[one.part].about.run.clone(), text));
+                    }
+                    Ok(())
+                });
+                each.unwrap();
+            }
             let asked = |(of, line): &&(String, String)| {
                 run.is_none_or(|run| of == run) && filter.matches(&serde_json::from_str(line).unwrap())
             };

@@ -24,10 +24,10 @@ use crate::audit::{field, record::Record, store::About};
 
 /// Rows that are turned into columns at once.
 const BATCH: usize = 32 * 1024;
-/// Rows of a group, which has statistics and dictionaries of its own.
-pub(super) const GROUP: usize = 256 * 1024;
-/// Rows of a page, the least that is read.
-const PAGE: usize = 20_000;
+/// Rows of a group, which has dictionaries of its own: all of a segment.
+const GROUP: usize = 1 << 20;
+/// Rows of a page, the least that is read. It has statistics of its own.
+const PAGE: usize = 8 * 1024;
 /// Bytes of a dictionary that is not given up: some ten thousand paths.
 const DICTIONARY: usize = 8 << 20;
 
@@ -55,12 +55,17 @@ pub struct Written {
 impl SegmentWriter {
     /// Writes to this file, which is empty.
     pub fn new(file: File) -> Result<Self, SegmentError> {
+        Self::with_pages(file, PAGE)
+    }
+
+    /// The same, with so many rows in a page.
+    pub(super) fn with_pages(file: File, rows: usize) -> Result<Self, SegmentError> {
         let schema = schema();
         let hashing = Hashing {
             file,
             hasher: blake3::Hasher::new(),
         };
-        let writer = ArrowWriter::try_new(hashing, schema.clone(), Some(properties()?))?;
+        let writer = ArrowWriter::try_new(hashing, schema.clone(), Some(properties(rows)?))?;
         Ok(Self {
             schema,
             builders: Builders::default(),
@@ -158,11 +163,13 @@ impl SegmentWriter {
     }
 }
 
-fn properties() -> Result<WriterProperties, SegmentError> {
+fn properties(page: usize) -> Result<WriterProperties, SegmentError> {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(GROUP))
-        .set_data_page_row_count_limit(PAGE)
+        .set_data_page_row_count_limit(page)
+        // How often the rows of a page are counted.
+        .set_write_batch_size(page.min(1024))
         .set_dictionary_page_size_limit(DICTIONARY)
         .set_statistics_enabled(EnabledStatistics::Page);
     // Always greater than before, or nearly.

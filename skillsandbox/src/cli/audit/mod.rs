@@ -4,6 +4,7 @@ mod asked;
 mod diff;
 mod export;
 mod findings;
+mod in_order;
 mod prune;
 mod query;
 mod read;

@@ -12,11 +12,12 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use super::in_order::in_order;
 use crate::{
     audit::{
         field, json,
         query::{Filter, List, Stats},
-        segment::{RunPart, Segment, SegmentError},
+        segment::{Found, RunPart, Segment},
         store::{About, FrameError, Replay, ReplayError, Store, StoreError, Stored},
         text::Escaped,
     },
@@ -35,6 +36,13 @@ pub(super) struct Which<'a> {
     /// … and of runs for which this does.
     pub(super) wanted: &'a (dyn Fn(&About) -> bool + Sync),
 }
+
+/// Segments that are looked at together.
+const SEARCHED: usize = 32;
+/// Rows of a segment that one processor looks at while another looks at the next.
+const PIECE: usize = 256 * 1024;
+/// Bytes of lines that are handed over together.
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// The records of a store, as they are just now.
 pub(super) struct Records<'s> {
@@ -124,9 +132,8 @@ impl<'s> Records<'s> {
     /// Hands out the records that are asked for, of one run or of those that are wanted, with what is known of their run and
     /// as they were written out: first those in segments, then those in logs, each as they were recorded.
     pub(super) fn each(&mut self, which: &Which<'_>, take: &mut Take<'_>) -> io::Result<()> {
-        for at in 0..self.segments.len() {
-            self.segment(at, which, take)?;
-        }
+        let all: Vec<usize> = (0..self.segments.len()).collect();
+        self.segments(&all, which, take)?;
         self.logs(which, take)
     }
 
@@ -169,7 +176,7 @@ impl<'s> Records<'s> {
         for at in 0..self.segments.len() {
             match left.remove(&at) {
                 // Columns alone do not say which records these are.
-                Some(None) => self.segment(at, which, &mut add)?,
+                Some(None) => self.segments(&[at], which, &mut add)?,
                 counted => {
                     if let Some((name, segment)) = self.segments.get(at) {
                         self.lost += self.lost_in(segment, which);
@@ -198,28 +205,70 @@ impl<'s> Records<'s> {
         asked.map(|part| part.lost).sum()
     }
 
-    fn segment(&mut self, at: usize, which: &Which<'_>, take: &mut Take<'_>) -> io::Result<()> {
-        let Some((name, segment)) = self.segments.get(at) else {
-            return Ok(());
-        };
-        let lost = self.lost_in(segment, which);
-        let is_it = |part: &RunPart| self.is_in_segment(part, which);
-        let read = segment.each(which.filter, &is_it, |found| {
-            let record = serde_json::from_slice(found.line)?;
-            if which.filter.matches(&record) {
-                take(found.about, &record, found.line)?;
+    /// Hands out the records of these segments that are asked for, in order. They are looked for on all processors.
+    fn segments(
+        &mut self,
+        all: &[usize],
+        which: &Which<'_>,
+        take: &mut Take<'_>,
+    ) -> io::Result<()> {
+        for some in all.chunks(SEARCHED) {
+            let mut unread = Vec::new();
+            self.some_segments(some, which, take, &mut unread)?;
+            for what in unread {
+                self.unread(&what);
             }
-            Ok(())
-        });
-        let unread = match read {
-            Ok(()) => None,
-            Err(SegmentError::Taker(error)) => return Err(error),
-            Err(error) => Some(format!("segments/{name}: {error}")),
-        };
-        self.lost += lost;
-        if let Some(unread) = unread {
-            self.unread(&unread);
         }
+        Ok(())
+    }
+
+    fn some_segments(
+        &mut self,
+        some: &[usize],
+        which: &Which<'_>,
+        take: &mut Take<'_>,
+        unread: &mut Vec<String>,
+    ) -> io::Result<()> {
+        let mut cannot = |name: &str, error| unread.push(format!("segments/{name}: {error}"));
+        let (mut searches, mut lost) = (Vec::new(), 0);
+        for (name, segment) in some.iter().filter_map(|at| self.segments.get(*at)) {
+            lost += self.lost_in(segment, which);
+            let is_it = |part: &RunPart| self.is_in_segment(part, which);
+            match segment.search(which.filter, &is_it, PIECE) {
+                Ok(search) => searches.extend(search.map(|search| (name, segment, search))),
+                Err(error) => cannot(name, error),
+            }
+        }
+        let pieces: Vec<_> = searches
+            .iter()
+            .flat_map(|search| (0..search.2.pieces()).map(move |piece| (search, piece)))
+            .collect();
+        in_order(
+            &pieces,
+            |((_, _, search), piece), tell| {
+                let mut batch = Batch::default();
+                let read = search.each(*piece, |found| {
+                    let record = serde_json::from_slice(found.line)?;
+                    if which.filter.matches(&record) {
+                        batch.push(found, record);
+                    }
+                    if batch.lines.len() >= BATCH_BYTES {
+                        tell(Ok(std::mem::take(&mut batch)))?;
+                    }
+                    Ok(())
+                });
+                // Who is gone needs no answer.
+                let _gone = tell(Ok(batch)).and_then(|()| match read {
+                    Ok(()) => Ok(()),
+                    Err(error) => tell(Err(error)),
+                });
+            },
+            |((name, segment, _), _), told| match told {
+                Ok(batch) => batch.each(segment.runs(), take),
+                Err(error) => Ok(cannot(name, error)),
+            },
+        )?;
+        self.lost += lost;
         Ok(())
     }
 
@@ -268,6 +317,33 @@ impl<'s> Records<'s> {
                 self.lost
             );
         }
+    }
+}
+
+/// Records that were found in a segment.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<u8>,
+    /// Of each its run's number, the end of its line, and the record.
+    records: Vec<(usize, usize, Value)>,
+}
+
+impl Batch {
+    fn push(&mut self, found: Found<'_>, record: Value) {
+        self.lines.extend_from_slice(found.line);
+        self.records.push((found.part, self.lines.len(), record));
+    }
+
+    fn each(&self, runs: &[RunPart], take: &mut Take<'_>) -> io::Result<()> {
+        let mut start = 0;
+        for (part, end, record) in &self.records {
+            let (part, line) = (runs.get(*part), self.lines.get(start..*end));
+            if let (Some(part), Some(line)) = (part, line) {
+                take(&part.about, record, line)?;
+            }
+            start = *end;
+        }
+        Ok(())
     }
 }
 

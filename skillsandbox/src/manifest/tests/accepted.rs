@@ -131,6 +131,7 @@ fn what_is_left_out_has_the_stated_default() {
         Audit {
             on_overflow: OnOverflow::Count,
             aggregate: Spanned::unwritten(false),
+            ring_kib: 4_096,
         }
     );
     assert_eq!(manifest.entrypoint.args, [""; 0]);
@@ -182,6 +183,7 @@ fn every_key_has_its_meaning() {
     assert_eq!(manifest.permissions.filesystem.runtime, Runtime::None);
     assert_eq!(manifest.audit.on_overflow, OnOverflow::Deny);
     assert!(manifest.audit.aggregate.value);
+    assert_eq!(manifest.audit.ring_kib, 128);
     assert_eq!(
         manifest.resources,
         Resources {

@@ -221,9 +221,12 @@ fn manifest() -> impl Strategy<Value = Manifest> {
             },
         );
     let on_overflow = proptest::sample::select(vec![OnOverflow::Count, OnOverflow::Deny]);
-    let audit = (on_overflow, spanned(any::<bool>())).prop_map(|(on_overflow, aggregate)| Audit {
+    let ring_kib = (6..=16_u32).prop_map(|power| 1 << power);
+    let audit = (on_overflow, spanned(any::<bool>()), ring_kib);
+    let audit = audit.prop_map(|(on_overflow, aggregate, ring_kib)| Audit {
         on_overflow,
         aggregate,
+        ring_kib,
     });
     let command = spanned(prop_oneof!["[a-z0-9.]{0,4}[a-z]", "/[a-z ]{1,8}[a-z]"]);
     let entrypoint =

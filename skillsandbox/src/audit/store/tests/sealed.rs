@@ -1,18 +1,25 @@
 use super::*;
-use crate::audit::query::Filter;
+use crate::audit::{query::Filter, segment::RunPart};
 
 /// Everything of a run in segments, as it was written out.
 fn sealed(store: &Store, run: &str) -> String {
     let mut out = Vec::new();
     for name in store.segments().unwrap() {
         let segment = store.segment(&name).unwrap();
-        let each = segment.each(&Filter::default(), &|part| part.about.run == run, |found| {
-            assert_eq!(found.about.run, run);
-            out.extend_from_slice(found.line);
-            out.push(b'\n');
-            Ok(())
-        });
-        each.unwrap();
+        let is_it = |part: &RunPart| part.about.run == run;
+        let search = segment
+            .search(&Filter::default(), &is_it, usize::MAX)
+            .unwrap();
+        let Some(search) = search else { continue };
+        for piece in 0..search.pieces() {
+            let each = search.each(piece, |found| {
+                assert_eq!(segment.runs()[found.part].about.run, run);
+                out.extend_from_slice(found.line);
+                out.push(b'\n');
+                Ok(())
+            });
+            each.unwrap();
+        }
     }
     String::from_utf8(out).unwrap()
 }

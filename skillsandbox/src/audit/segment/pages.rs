@@ -1,0 +1,164 @@
+//! What the index of pages leaves room for: parts of a group that are not read at all.
+
+use std::ops::Range;
+
+use parquet::{
+    arrow::arrow_reader::RowSelection,
+    file::{
+        metadata::ParquetMetaData,
+        page_index::{column_index::ColumnIndexMetaData, offset_index::PageLocation},
+    },
+};
+
+use super::condition::IDS;
+use crate::audit::query::{Filter, Process};
+
+/// Rows of a group that may be what is asked for, in pieces of at most so many.
+pub(super) fn pieces(
+    metadata: &ParquetMetaData,
+    group: usize,
+    filter: &Filter,
+    most: usize,
+) -> Vec<RowSelection> {
+    let pages = Pages::of(metadata, group);
+    let mut left = pages.all();
+    if filter.since.is_some() || filter.until.is_some() {
+        let (first, last) = filter.window();
+        let within = pages.with_number("time", |least, greatest| least < last && first <= greatest);
+        left = left.intersection(&within);
+    }
+    if let Some(verdict) = &filter.verdict {
+        left = left.intersection(&pages.with_text("verdict", verdict.as_bytes()));
+    }
+    if let Some(Process::Id(id)) = filter.process
+        && let Ok(id) = i64::try_from(id)
+    {
+        let [one, other] =
+            IDS.map(|name| pages.with_number(name, |least, most| (least..=most).contains(&id)));
+        left = left.intersection(&one.union(&other));
+    }
+    split(ranges(&left), most)
+        .into_iter()
+        .map(|piece| RowSelection::from_consecutive_ranges(piece.into_iter(), pages.rows))
+        .collect()
+}
+
+/// Ranges, in pieces of at most so many rows.
+fn split(ranges: Vec<Range<usize>>, most: usize) -> Vec<Vec<Range<usize>>> {
+    let mut pieces = Vec::new();
+    let (mut piece, mut room) = (Vec::new(), most);
+    for mut range in ranges {
+        while range.len() >= room {
+            let end = range.start + room;
+            piece.push(range.start..end);
+            pieces.push(std::mem::take(&mut piece));
+            (range.start, room) = (end, most);
+        }
+        if !range.is_empty() {
+            room -= range.len();
+            piece.push(range);
+        }
+    }
+    if !piece.is_empty() {
+        pieces.push(piece);
+    }
+    pieces
+}
+
+/// The rows that are selected.
+fn ranges(selection: &RowSelection) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let mut ranges = Vec::new();
+    for selector in selection.iter() {
+        let end = start + selector.row_count;
+        if !selector.skip {
+            ranges.push(start..end);
+        }
+        start = end;
+    }
+    ranges
+}
+
+/// What is said of the pages of a group.
+struct Pages<'m> {
+    metadata: &'m ParquetMetaData,
+    group: usize,
+    rows: usize,
+}
+
+impl<'m> Pages<'m> {
+    fn of(metadata: &'m ParquetMetaData, group: usize) -> Self {
+        let rows = usize::try_from(metadata.row_group(group).num_rows());
+        Self {
+            metadata,
+            group,
+            rows: rows.unwrap_or_default(),
+        }
+    }
+
+    fn all(&self) -> RowSelection {
+        RowSelection::from_consecutive_ranges(std::iter::once(0..self.rows), self.rows)
+    }
+
+    /// Rows in pages of which this holds for the least and the greatest of their numbers.
+    fn with_number(&self, column: &str, holds: impl Fn(i64, i64) -> bool) -> RowSelection {
+        self.with(column, |index, page| match index {
+            ColumnIndexMetaData::INT64(index) => {
+                let bounds = index.min_value(page).zip(index.max_value(page));
+                bounds.is_some_and(|(least, greatest)| holds(*least, *greatest))
+            }
+            // Ids, which are written as they are and ordered as they are: none is negative.
+            ColumnIndexMetaData::INT32(index) => {
+                let bounds = index.min_value(page).zip(index.max_value(page));
+                let number = |id: i32| i64::from(id.cast_unsigned());
+                bounds.is_some_and(|(least, greatest)| holds(number(*least), number(*greatest)))
+            }
+            _ => true,
+        })
+    }
+
+    /// Rows in pages that may have this text.
+    fn with_text(&self, column: &str, text: &[u8]) -> RowSelection {
+        self.with(column, |index, page| match index {
+            ColumnIndexMetaData::BYTE_ARRAY(index) => {
+                let bounds = index.min_value(page).zip(index.max_value(page));
+                bounds.is_some_and(|(least, greatest)| (least..=greatest).contains(&text))
+            }
+            _ => true,
+        })
+    }
+
+    /// Rows in pages that may hold it; all where nothing is said of the column's pages.
+    fn with(
+        &self,
+        column: &str,
+        holds: impl Fn(&ColumnIndexMetaData, usize) -> bool,
+    ) -> RowSelection {
+        let Some((index, pages)) = self.index(column) else {
+            return self.all();
+        };
+        let start = |page: &PageLocation| usize::try_from(page.first_row_index).unwrap_or_default();
+        let starts = pages.iter().map(start);
+        let ends = pages.iter().skip(1).map(start).chain([self.rows]);
+        let ranges = starts
+            .zip(ends)
+            .enumerate()
+            .filter_map(|(page, (start, end))| holds(index, page).then_some(start..end));
+        RowSelection::from_consecutive_ranges(ranges, self.rows)
+    }
+
+    fn index(&self, name: &str) -> Option<(&'m ColumnIndexMetaData, &'m [PageLocation])> {
+        let schema = self.metadata.file_metadata().schema_descr();
+        let column = (0..schema.num_columns()).find(|at| schema.column(*at).name() == name)?;
+        let index = self.metadata.column_index()?.get(self.group)?.get(column)?;
+        let pages = self.metadata.offset_index()?.get(self.group)?.get(column)?;
+        let said = match index {
+            ColumnIndexMetaData::INT32(index) => index.num_pages(),
+            ColumnIndexMetaData::INT64(index) => index.num_pages(),
+            ColumnIndexMetaData::BYTE_ARRAY(index) => index.num_pages(),
+            _ => return None,
+        };
+        let pages = pages.page_locations().as_slice();
+        (u64::try_from(pages.len()) == Ok(said)).then_some((index, pages))
+    }
+}
