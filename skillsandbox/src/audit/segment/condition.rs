@@ -34,8 +34,13 @@ pub(super) enum Condition {
     Number(&'static [&'static str], u64),
 }
 
-/// The conditions that must hold where a filter does. The cheap ones, and those that most rows fail, first.
-pub(super) fn conditions(filter: &Filter, runs: Option<BTreeSet<String>>) -> Vec<Condition> {
+/// The conditions that must hold where a filter does, of rows in its time or not. The cheap ones, and those that most rows
+/// fail, first.
+pub(super) fn conditions(
+    filter: &Filter,
+    runs: Option<BTreeSet<String>>,
+    is_within: bool,
+) -> Vec<Condition> {
     let mut conditions = Vec::new();
     let text = |column, holds: Holds| Condition::Text(column, holds);
     let like = |globs: &[GlobMatcher]| -> Holds {
@@ -48,7 +53,7 @@ pub(super) fn conditions(filter: &Filter, runs: Option<BTreeSet<String>>) -> Vec
     if let Some(verdict) = filter.verdict.clone() {
         conditions.push(text(&["verdict"], Box::new(move |text| text == verdict)));
     }
-    if filter.since.is_some() || filter.until.is_some() {
+    if !is_within && (filter.since.is_some() || filter.until.is_some()) {
         let (first, last) = filter.window();
         conditions.push(Condition::Time(first, last));
     }

@@ -13,33 +13,53 @@ use parquet::{
 use super::condition::IDS;
 use crate::audit::query::{Filter, Process};
 
-/// Rows of a group that may be what is asked for, in pieces of at most so many.
+/// A part of a group that may hold what is asked for.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) group: usize,
+    pub(super) rows: RowSelection,
+    /// Whether all of it is in the time that is asked for.
+    pub(super) is_within: bool,
+}
+
+/// The parts of a group that may hold what is asked for, of at most so many rows each.
 pub(super) fn pieces(
     metadata: &ParquetMetaData,
     group: usize,
     filter: &Filter,
     most: usize,
-) -> Vec<RowSelection> {
+) -> Vec<Piece> {
     let pages = Pages::of(metadata, group);
     let mut left = pages.all();
+    let mut within = pages.all();
     if filter.since.is_some() || filter.until.is_some() {
         let (first, last) = filter.window();
-        let within = pages.with_number("time", |least, greatest| least < last && first <= greatest);
-        left = left.intersection(&within);
+        let may_be = |least, greatest| least < last && first <= greatest;
+        left = left.intersection(&pages.with_number("time", may_be).unwrap_or(pages.all()));
+        let is = |least, greatest| first <= least && greatest < last;
+        within = pages.with_number("time", is).unwrap_or_default();
     }
     if let Some(verdict) = &filter.verdict {
-        left = left.intersection(&pages.with_text("verdict", verdict.as_bytes()));
+        let with = pages.with_text("verdict", verdict.as_bytes());
+        left = left.intersection(&with.unwrap_or(pages.all()));
     }
     if let Some(Process::Id(id)) = filter.process
         && let Ok(id) = i64::try_from(id)
     {
-        let [one, other] =
-            IDS.map(|name| pages.with_number(name, |least, most| (least..=most).contains(&id)));
+        let is = |least, most| (least..=most).contains(&id);
+        let [one, other] = IDS.map(|name| pages.with_number(name, is).unwrap_or(pages.all()));
         left = left.intersection(&one.union(&other));
     }
     split(ranges(&left), most)
         .into_iter()
-        .map(|piece| RowSelection::from_consecutive_ranges(piece.into_iter(), pages.rows))
+        .map(|piece| {
+            let rows = RowSelection::from_consecutive_ranges(piece.into_iter(), pages.rows);
+            Piece {
+                group,
+                is_within: rows.intersection(&within).row_count() == rows.row_count(),
+                rows,
+            }
+        })
         .collect()
 }
 
@@ -100,8 +120,13 @@ impl<'m> Pages<'m> {
         RowSelection::from_consecutive_ranges(std::iter::once(0..self.rows), self.rows)
     }
 
-    /// Rows in pages of which this holds for the least and the greatest of their numbers.
-    fn with_number(&self, column: &str, holds: impl Fn(i64, i64) -> bool) -> RowSelection {
+    /// Rows in pages of which this holds for the least and the greatest of their numbers; `None` where nothing is
+    /// said of these.
+    fn with_number(
+        &self,
+        column: &str,
+        holds: impl Fn(i64, i64) -> bool,
+    ) -> Option<RowSelection> {
         self.with(column, |index, page| match index {
             ColumnIndexMetaData::INT64(index) => {
                 let bounds = index.min_value(page).zip(index.max_value(page));
@@ -113,30 +138,27 @@ impl<'m> Pages<'m> {
                 let number = |id: i32| i64::from(id.cast_unsigned());
                 bounds.is_some_and(|(least, greatest)| holds(number(*least), number(*greatest)))
             }
-            _ => true,
+            _ => false,
         })
     }
 
     /// Rows in pages that may have this text.
-    fn with_text(&self, column: &str, text: &[u8]) -> RowSelection {
+    fn with_text(&self, column: &str, text: &[u8]) -> Option<RowSelection> {
         self.with(column, |index, page| match index {
             ColumnIndexMetaData::BYTE_ARRAY(index) => {
                 let bounds = index.min_value(page).zip(index.max_value(page));
                 bounds.is_some_and(|(least, greatest)| (least..=greatest).contains(&text))
             }
-            _ => true,
+            _ => false,
         })
     }
 
-    /// Rows in pages that may hold it; all where nothing is said of the column's pages.
     fn with(
         &self,
         column: &str,
         holds: impl Fn(&ColumnIndexMetaData, usize) -> bool,
-    ) -> RowSelection {
-        let Some((index, pages)) = self.index(column) else {
-            return self.all();
-        };
+    ) -> Option<RowSelection> {
+        let (index, pages) = self.index(column)?;
         let start = |page: &PageLocation| usize::try_from(page.first_row_index).unwrap_or_default();
         let starts = pages.iter().map(start);
         let ends = pages.iter().skip(1).map(start).chain([self.rows]);
@@ -144,7 +166,7 @@ impl<'m> Pages<'m> {
             .zip(ends)
             .enumerate()
             .filter_map(|(page, (start, end))| holds(index, page).then_some(start..end));
-        RowSelection::from_consecutive_ranges(ranges, self.rows)
+        Some(RowSelection::from_consecutive_ranges(ranges, self.rows))
     }
 
     fn index(&self, name: &str) -> Option<(&'m ColumnIndexMetaData, &'m [PageLocation])> {

@@ -9,7 +9,6 @@ use parquet::{
         ProjectionMask,
         arrow_reader::{
             ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter,
-            RowSelection,
         },
     },
     file::{metadata::PageIndexPolicy, statistics::Statistics},
@@ -19,7 +18,7 @@ use super::{
     RUNS, RunPart, SegmentError,
     columns::Row,
     condition::{IDS, conditions},
-    pages,
+    pages::{self, Piece},
     places::Places,
 };
 use crate::audit::query::{Filter, Process};
@@ -44,8 +43,7 @@ pub struct Search<'s> {
     filter: Filter,
     /// The runs that are wanted; `None` where all are.
     runs: Option<BTreeSet<String>>,
-    /// Groups, and the rows of each, that may hold an answer.
-    pieces: Vec<(usize, RowSelection)>,
+    pieces: Vec<Piece>,
 }
 
 /// A record that may be what is asked for: other conditions than those of columns are not looked at.
@@ -106,25 +104,19 @@ impl Segment {
         if groups.is_empty() {
             return Ok(None);
         }
-        // Where all are wanted, or are in the time that is asked for, nobody has to look.
-        let mut filter = filter.clone();
-        let is_within = |part: &RunPart| first <= part.first && part.last < last;
-        if self.runs.iter().all(is_within) {
-            (filter.since, filter.until) = (None, None);
-        }
+        // Where all are wanted nobody has to look.
         let runs =
             (runs.len() < self.runs.len()).then(|| runs.into_iter().map(str::to_owned).collect());
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&self.file, options)?;
         let mut pieces = Vec::new();
         for group in groups {
-            let found = pages::pieces(metadata.metadata(), group, &filter, most);
-            pieces.extend(found.into_iter().map(|rows| (group, rows)));
+            pieces.extend(pages::pieces(metadata.metadata(), group, filter, most));
         }
         Ok(Some(Search {
             segment: self,
             metadata,
-            filter,
+            filter: filter.clone(),
             runs,
             pieces,
         }))
@@ -217,9 +209,10 @@ impl Search<'_> {
         columns: Option<&[&str]>,
         rows: usize,
     ) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>> + use<>, SegmentError> {
-        let (group, selection) = self.pieces.get(piece).ok_or(SegmentError::Row(piece))?;
+        let piece = self.pieces.get(piece).ok_or(SegmentError::Row(piece))?;
         let schema = self.metadata.parquet_schema();
-        let predicates = conditions(&self.filter, self.runs.clone()).into_iter();
+        let conditions = conditions(&self.filter, self.runs.clone(), piece.is_within);
+        let predicates = conditions.into_iter();
         let predicates = predicates.map(|condition| condition.predicate(schema));
         let mask = match columns {
             Some(columns) => ProjectionMask::columns(schema, columns.iter().copied()),
@@ -227,8 +220,8 @@ impl Search<'_> {
         };
         let reader = self.segment.reader(self.metadata.clone());
         Ok(reader
-            .with_row_groups(vec![*group])
-            .with_row_selection(selection.clone())
+            .with_row_groups(vec![piece.group])
+            .with_row_selection(piece.rows.clone())
             .with_projection(mask)
             .with_row_filter(RowFilter::new(predicates.collect()))
             .with_batch_size(rows)

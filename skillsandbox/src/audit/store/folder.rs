@@ -147,7 +147,7 @@ impl Store {
         Ok(bytes)
     }
 
-    pub(super) fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> StoreError {
+    pub(crate) fn failed(&self, what: &'static str) -> impl Fn(io::Error) -> StoreError {
         let path = self.path.clone();
         move |source| StoreError::System {
             path: path.clone(),

@@ -65,12 +65,18 @@ impl<'s> Records<'s> {
             unread: None,
             lost: 0,
         };
-        for name in store.segments()? {
-            match store.segment(&name) {
-                Ok(segment) => records.segments.push((name, segment)),
+        let names = store.segments()?;
+        let open = |name: &String, tell: &mut dyn FnMut(_) -> io::Result<()>| {
+            let _gone = tell(store.segment(name));
+        };
+        let opened = in_order(&names, open, |name, segment| {
+            match segment {
+                Ok(segment) => records.segments.push((name.clone(), segment)),
                 Err(error) => records.unread(&error.to_string()),
             }
-        }
+            Ok(())
+        });
+        opened.map_err(store.failed("read the segments"))?;
         Ok(records)
     }
 
