@@ -116,6 +116,7 @@ const PACKAGES: &[(&str, Need, &str)] = &[
     ),
     ("strace", Need::Bench, "a peer"),
     ("bpftrace", Need::Bench, "a peer"),
+    ("libbpf-tools", Need::Bench, "a peer"),
     ("python3-pip", Need::Bench, "brings a peer"),
     ("time", Need::Bench, "measures processor time and memory"),
     ("bubblewrap", Need::Bench, "a peer"),

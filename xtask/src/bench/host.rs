@@ -190,7 +190,7 @@ fn strace(scene: &Scene, operation: Operation, arguments: &[String], file: &Path
     command
 }
 
-fn lines_with(file: &Path, marks: &[String]) -> Result<u64> {
+pub(super) fn lines_with(file: &Path, marks: &[String]) -> Result<u64> {
     let lines = File::open(file).with_context(|| format!("no {}", file.display()))?;
     let mut found = 0;
     for line in BufReader::with_capacity(1 << 20, lines).split(b'\n') {

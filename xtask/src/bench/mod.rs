@@ -1,6 +1,7 @@
 //! What an access, and a sandbox, costs: against nothing and against peers in the same run.
 
 mod audit;
+mod flood;
 mod guest;
 mod host;
 mod lookups;
@@ -40,6 +41,8 @@ enum Part {
     Egress,
     /// Starts on this host
     Start,
+    /// Four processes at full speed, on this host
+    Flood,
     /// Keeping and asking records, on this host
     Audit,
     /// Accesses in virtual machines, by instruction count
@@ -83,6 +86,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
     }
     if wanted(Part::Start) {
         start_up(&programs)?;
+    }
+    if wanted(Part::Flood) {
+        at_full_speed(&programs)?;
     }
     if wanted(Part::Audit) {
         records(&programs)?;
@@ -137,6 +143,14 @@ fn egress(programs: &Programs) -> Result<()> {
     write!(text, "\n{}", lookups::lookups(&scene, programs)?)?;
     write!(text, "\nLoad after: {}.", load()?)?;
     show("egress", &text)
+}
+
+fn at_full_speed(programs: &Programs) -> Result<()> {
+    let _tracefs = tracefs::mounted();
+    let mut text = format!("{} Load before: {}.\n", host()?, load()?);
+    write!(text, "\n{}", flood::flood(programs)?)?;
+    write!(text, "\nLoad after: {}.", load()?)?;
+    show("flood", &text)
 }
 
 fn start_up(programs: &Programs) -> Result<()> {

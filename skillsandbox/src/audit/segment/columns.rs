@@ -1,13 +1,13 @@
 //! The columns of a segment: one table makes the schema, what writes rows, and what reads them.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Int32Array, RecordBatch,
     StringArray, TimestampNanosecondArray, UInt16Array, UInt32Array, UInt64Array,
     builder::{
-        BinaryBuilder, BooleanBuilder, Int32Builder, StringDictionaryBuilder,
-        TimestampNanosecondBuilder, UInt16Builder, UInt32Builder, UInt64Builder,
+        BinaryBuilder, BooleanBuilder, Int32Builder, StringBuilder, TimestampNanosecondBuilder,
+        UInt16Builder, UInt32Builder, UInt64Builder,
     },
     types::Int32Type,
 };
@@ -107,9 +107,41 @@ impl Default for Times {
 /// Text that comes again and again: each is kept once.
 pub(super) struct Text;
 
+/// Builds one, and knows the text before: often it comes again at once.
+#[derive(Default)]
+pub(super) struct Texts {
+    numbers: Int32Builder,
+    different: StringBuilder,
+    known: HashMap<Box<str>, i32>,
+    last: (String, Option<i32>),
+}
+
+impl Texts {
+    fn number(&mut self, text: &str) -> Result<i32, ArrowError> {
+        if let (last, Some(number)) = &self.last
+            && last == text
+        {
+            return Ok(*number);
+        }
+        let number = if let Some(number) = self.known.get(text) {
+            *number
+        } else {
+            let next = i32::try_from(self.known.len());
+            let next = next.map_err(|_error| ArrowError::DictionaryKeyOverflowError)?;
+            self.different.append_value(text);
+            self.known.insert(text.into(), next);
+            next
+        };
+        self.last.0.clear();
+        self.last.0.push_str(text);
+        self.last.1 = Some(number);
+        Ok(number)
+    }
+}
+
 impl Column for Text {
     type Value<'a> = Cow<'a, str>;
-    type Builder = StringDictionaryBuilder<Int32Type>;
+    type Builder = Texts;
 
     fn data_type() -> DataType {
         DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into())
@@ -119,16 +151,15 @@ impl Column for Text {
         builder: &mut Self::Builder,
         value: Option<&Self::Value<'_>>,
     ) -> Result<(), ArrowError> {
-        if let Some(text) = value {
-            builder.append(text)?;
-        } else {
-            builder.append_null();
-        }
+        let number = value.map(|text| builder.number(text)).transpose()?;
+        builder.numbers.append_option(number);
         Ok(())
     }
 
     fn finish(builder: &mut Self::Builder) -> ArrayRef {
-        Arc::new(builder.finish())
+        let (numbers, texts) = (builder.numbers.finish(), builder.different.finish());
+        *builder = Texts::default();
+        Arc::new(DictionaryArray::new(numbers, Arc::new(texts)))
     }
 
     fn get(array: &dyn Array, row: usize) -> Option<Self::Value<'_>> {

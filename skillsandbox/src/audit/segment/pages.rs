@@ -122,11 +122,7 @@ impl<'m> Pages<'m> {
 
     /// Rows in pages of which this holds for the least and the greatest of their numbers; `None` where nothing is
     /// said of these.
-    fn with_number(
-        &self,
-        column: &str,
-        holds: impl Fn(i64, i64) -> bool,
-    ) -> Option<RowSelection> {
+    fn with_number(&self, column: &str, holds: impl Fn(i64, i64) -> bool) -> Option<RowSelection> {
         self.with(column, |index, page| match index {
             ColumnIndexMetaData::INT64(index) => {
                 let bounds = index.min_value(page).zip(index.max_value(page));

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Longest line. Who appends reads no more of what is there.
-pub(super) const LINE_MAX: usize = 64 << 10;
+pub(super) const LINE_MAX: usize = 1 << 20;
 const CONTEXT: &str = "SkillSandbox 2026-11-27 ledger of runs";
 
 /// One line's JSON.

@@ -3,12 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    io::{self, BufReader},
+    io,
     time::SystemTime,
 };
 
 use super::{
-    Replay, ReplayError, Report, Store, StoreError, Stored, Writer,
+    Report, Store, StoreError, Stored, Writer,
     hex::Hex,
     ledger::{self, SealedRun, SealedSegment, Statement, What},
     segments::{SUFFIX, Sealer, UNFINISHED},
@@ -25,7 +25,9 @@ const SEGMENT_ROWS: u64 = 1 << 20;
 /// Runs that are sealed together: their names must have room in a line of the ledger.
 const GROUP_RUNS: usize = 100;
 /// Segments that one run may have, for the same reason.
-const GROUP_SEGMENTS: usize = 200;
+const GROUP_SEGMENTS: usize = 4096;
+/// Nanoseconds of a day.
+const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
 
 /// What was sealed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,15 +72,9 @@ impl Writer {
             if store.is_written(&store.log(&run)?)? {
                 continue;
             }
-            let mut report = Report::default();
-            one(store, &run, Some(end), false, &mut report)?;
-            if let Some(trouble) = report.troubles.pop() {
-                done.left.push((run, trouble.what));
-                continue;
-            }
-            if let Err(error) = group.add(&run) {
+            if let Err(why) = group.add(&run, end)? {
                 // The others of its group have rows in the same files: once more, without it.
-                done.left.push((run, error.to_string()));
+                done.left.push((run, why));
                 for earlier in group.runs.into_iter().rev() {
                     runs.push_front(earlier.run);
                 }
@@ -180,8 +176,8 @@ struct Group<'s, 'w> {
     runs: Vec<SealedRun>,
     bytes_before: u64,
     rows: u64,
-    /// The segments that are written, by day.
-    open: BTreeMap<String, (String, SegmentWriter)>,
+    /// The segments that are written, by the number of their day since 1970.
+    open: BTreeMap<u64, (String, SegmentWriter)>,
     names: usize,
     done: Vec<SealedSegment>,
     bytes: u64,
@@ -205,53 +201,55 @@ impl<'s, 'w> Group<'s, 'w> {
         self.sealer.writer().store()
     }
 
-    /// Adds all records of a run.
-    fn add(&mut self, run: &str) -> Result<(), StoreError> {
+    /// Adds all records of a run, or says why they are not to be sealed. Then some of them may have been added.
+    fn add(&mut self, run: &str, end: &What) -> Result<Result<(), String>, StoreError> {
         let store = self.store();
-        let log = store.log(run)?;
-        let length = log.metadata().map_err(store.failed("look at a log"))?.len();
-        let unreadable = |error: ReplayError| {
-            store.failed("read a log that was just read")(io::Error::other(error))
-        };
-        let mut replay = Replay::open(BufReader::new(log), run).map_err(unreadable)?;
-        let about = replay.about().clone();
-        let clock = about.clock();
-        let mut rows = 0;
-        let read = replay.each(|stored| {
-            rows += 1;
-            let time = match stored {
-                Stored::Event(record) => record.time,
-                Stored::Note(line) => clock.time(since_boot(line)?),
-            };
-            let writer = self.writer(time, run).map_err(io::Error::other)?;
-            let added = match stored {
-                Stored::Event(record) => writer.event(&about, record),
-                Stored::Note(line) => writer.note(&about, line),
-            };
-            added.map_err(io::Error::other)
-        });
-        read.map_err(|error| store.failed("write a segment")(io::Error::other(error)))?;
-        self.rows += rows;
+        let log = store.log(run)?.metadata();
+        let length = log.map_err(store.failed("look at a log"))?.len();
+        let mut report = Report::default();
+        one(
+            store,
+            run,
+            Some(end),
+            false,
+            &mut report,
+            |about, stored| {
+                let time = match &stored {
+                    Stored::Event(record) => record.time,
+                    Stored::Note(line) => about.clock().time(since_boot(line)?),
+                };
+                let writer = self.writer(time, run).map_err(io::Error::other)?;
+                let added = match stored {
+                    Stored::Event(record) => writer.event(about, record),
+                    Stored::Note(line) => writer.note(about, line),
+                };
+                added.map_err(io::Error::other)
+            },
+        )?;
+        if let Some(trouble) = report.troubles.pop() {
+            return Ok(Err(trouble.what));
+        }
+        self.rows += report.records;
         self.bytes_before += length;
         self.runs.push(SealedRun {
             run: run.to_owned(),
-            rows,
+            rows: report.records,
         });
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// The segment that a record of this time has its place in.
     fn writer(&mut self, time: Time, run: &str) -> Result<&mut SegmentWriter, StoreError> {
-        let date = time.to_string();
-        let date = date.get(..10).unwrap_or(&date).to_owned();
-        let full = self
-            .open
-            .get(&date)
-            .is_some_and(|(_, writer)| writer.rows() >= SEGMENT_ROWS);
-        if full && let Some((name, writer)) = self.open.remove(&date) {
+        let day = time.unix_ns() / DAY;
+        let full = |(_, writer): &(String, SegmentWriter)| writer.rows() >= SEGMENT_ROWS;
+        if self.open.get(&day).is_some_and(full)
+            && let Some((name, writer)) = self.open.remove(&day)
+        {
             self.finish(name, writer)?;
         }
-        if !self.open.contains_key(&date) {
+        if !self.open.contains_key(&day) {
+            let date = time.to_string();
+            let date = date.get(..10).unwrap_or(&date);
             let store = self.store();
             if self.names == GROUP_SEGMENTS {
                 return Err(store.failed("make a segment")(io::Error::other(
@@ -263,9 +261,9 @@ impl<'s, 'w> Group<'s, 'w> {
             let created = self.sealer.create(&name);
             let file = created.map_err(store.cannot("make a segment"))?;
             let writer = SegmentWriter::new(file).map_err(segment(store))?;
-            self.open.insert(date.clone(), (name, writer));
+            self.open.insert(day, (name, writer));
         }
-        let open = self.open.get_mut(&date).map(|(_, writer)| writer);
+        let open = self.open.get_mut(&day).map(|(_, writer)| writer);
         open.ok_or_else(|| {
             self.sealer.writer().store().failed("make a segment")(io::Error::other(
                 "it is not there",

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::audit::field;
 
 use super::{
-    FrameError, Replay, ReplayError, Store, StoreError, Stored,
+    About, FrameError, Replay, ReplayError, Store, StoreError, Stored,
     hex::Hex,
     key::PublicKey,
     ledger::{self, Statement, What},
@@ -126,7 +126,7 @@ pub fn verify(store: &Store, key: Option<&str>) -> Result<Report, StoreError> {
             report.trouble(file.clone(), "is not in the ledger".to_owned());
         }
         let end = stated.get(run).copied().flatten();
-        if let Err(error) = one(store, run, end, running, &mut report) {
+        if let Err(error) = one(store, run, end, running, &mut report, |_, _| Ok(())) {
             report.trouble(file, error.to_string());
         }
     }
@@ -239,13 +239,14 @@ fn stated<'s>(
     runs
 }
 
-/// Looks at one log.
+/// Looks at one log, and hands out its records: what is wrong with it may come to light after the last of them.
 pub(super) fn one(
     store: &Store,
     run: &str,
     end: Option<&What>,
     running: bool,
     report: &mut Report,
+    mut take: impl FnMut(&About, Stored<'_>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
     let file = format!("runs/{run}.log");
     let log = store.log(run)?;
@@ -263,17 +264,18 @@ pub(super) fn one(
             return Ok(());
         }
     };
+    let about = replay.about().clone();
     let (mut records, mut lost, mut balanced) = (0, 0, None);
     let read = replay.each(|stored| {
         records += 1;
-        if let Stored::Note(line) = stored {
+        if let Stored::Note(line) = &stored {
             let note: Value = serde_json::from_slice(line)?;
             lost += field::lost(&note);
             if field::text(&note, "/kind") == Some("end") {
                 balanced = note.pointer("/balanced").and_then(Value::as_bool);
             }
         }
-        Ok(())
+        take(&about, stored)
     });
     report.frames += replay.chain().frames();
     report.records += records;

@@ -271,7 +271,10 @@ impl<'s> Records<'s> {
             },
             |((name, segment, _), _), told| match told {
                 Ok(batch) => batch.each(segment.runs(), take),
-                Err(error) => Ok(cannot(name, error)),
+                Err(error) => {
+                    cannot(name, error);
+                    Ok(())
+                }
             },
         )?;
         self.lost += lost;
