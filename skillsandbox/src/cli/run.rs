@@ -52,7 +52,7 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
     /// Keep every access in the audit store of this folder, made if it is not there; `skillsandbox audit`
-    /// asks it.
+    /// asks it [default: /var/lib/skillsandbox/audit, where that is there].
     #[arg(long, value_name = "DIR")]
     audit_dir: Option<PathBuf>,
     /// Write the trace of the whole run to FILE at its end.
@@ -99,6 +99,11 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     }
     let options = options(arguments);
     let outcome = super::block_on(async { Ok(supervise::run(&request, &options).await?) })?;
+    if let Some(folder) = &options.audit_dir
+        && let Err(error) = super::audit::seal_in_background(folder)
+    {
+        tracing::error!("the audit store's logs are not sealed: {error:#}");
+    }
     if outcome.exit_code.is_none() {
         tracing::warn!(
             seconds = request.manifest.resources.max_runtime_seconds,
@@ -167,7 +172,10 @@ fn options(arguments: &RunArguments) -> Options {
                 Events::File(file)
             }
         }),
-        audit_dir: arguments.audit_dir.clone(),
+        audit_dir: arguments
+            .audit_dir
+            .clone()
+            .or_else(|| super::audit::default_folder().map(Path::to_owned)),
         trace_output: arguments.trace_output.clone(),
         require_kernel: arguments.require == Some(RequiredTier::Kernel),
         user: arguments.user.clone(),

@@ -20,8 +20,10 @@ const CPU: &str = "max,-cx16,-la57";
 /// The BPF security module is compiled into Debian's kernels, but off unless it is asked for. After
 /// an oops nothing that a test says is worth anything: stop. What the emulator has made of a program's
 /// code serves the next process only at the same addresses.
+/// Programs are attached and taken off in a sixth less of the time where nobody waits for processors to be idle.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 oops=panic mitigations=off norandmaps \
-                                random.trust_cpu=on lsm=bpf,landlock,lockdown,yama";
+                                rcupdate.rcu_expedited=1 random.trust_cpu=on \
+                                lsm=bpf,landlock,lockdown,yama";
 
 /// Linux 7 allocates the programs' task storage with `kmalloc_nolock`, which on a processor without
 /// `cmpxchg16b` serves only caches that are checked for consistency.

@@ -49,6 +49,13 @@ pub(super) enum What {
         /// Whether every record was accounted for.
         balanced: bool,
     },
+    /// Whoever wrote its log was killed, and this is what was whole of it when that was found.
+    Killed {
+        /// Frames of the log.
+        frames: u64,
+        /// Hash of the last.
+        root: String,
+    },
     /// Its log was taken away on purpose.
     Removed,
     /// Everything that the logs of these runs held is in these segments: one line, so that it is true of all
@@ -83,6 +90,13 @@ pub(super) struct SealedSegment {
 }
 
 impl What {
+    pub(super) fn killed(chain: &Chain) -> Self {
+        Self::Killed {
+            frames: chain.frames(),
+            root: Hex(&chain.root()).to_string(),
+        }
+    }
+
     pub(super) fn end(chain: &Chain, balanced: bool) -> Self {
         Self::End {
             frames: chain.frames(),

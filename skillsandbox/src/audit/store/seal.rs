@@ -3,12 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    io,
+    io::{self, BufReader},
     time::SystemTime,
 };
 
 use super::{
-    Report, Store, StoreError, Stored, Writer,
+    FrameError, Report, Store, StoreError, Stored, Writer,
+    frame::Frames,
     hex::Hex,
     ledger::{self, SealedRun, SealedSegment, Statement, What},
     segments::{SUFFIX, Sealer, UNFINISHED},
@@ -29,6 +30,10 @@ const GROUP_SEGMENTS: usize = 4096;
 /// Nanoseconds of a day.
 const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
 
+/// Logs of runs that are over which are not left to lie: so many bytes, or so many.
+const WAITING_BYTES: u64 = 64 << 20;
+const WAITING_RUNS: usize = 100;
+
 /// What was sealed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sealed {
@@ -44,6 +49,22 @@ pub struct Sealed {
     pub bytes: u64,
     /// Runs whose logs stay, and why.
     pub left: Vec<(String, String)>,
+}
+
+impl Store {
+    /// Whether enough logs of runs that are over have come together to seal them.
+    pub fn should_be_sealed(&self) -> Result<bool, StoreError> {
+        let (mut bytes, mut runs) = (0_u64, 0);
+        for run in self.runs()?.0 {
+            let log = self.log(&run)?;
+            if !self.is_written(&log)? {
+                let status = log.metadata().map_err(self.failed("look at a log"))?;
+                bytes = bytes.saturating_add(status.len());
+                runs += 1;
+            }
+        }
+        Ok((bytes >= WAITING_BYTES || runs >= WAITING_RUNS) && !self.is_sealed_now()?)
+    }
 }
 
 impl Writer {
@@ -66,13 +87,20 @@ impl Writer {
         let mut runs: VecDeque<String> = store.runs()?.0.into();
         let mut group = Group::new(&sealer);
         while let Some(run) = runs.pop_front() {
-            let Some(end @ What::End { .. }) = stated.ends.get(run.as_str()) else {
-                continue;
+            let end = match stated.ends.get(run.as_str()) {
+                _ if store.is_written(&store.log(&run)?)? => continue,
+                Some(end @ (What::End { .. } | What::Killed { .. })) => (*end).clone(),
+                Some(What::Begin) => match self.end(&run)? {
+                    Ok(Some(end)) => end,
+                    Ok(None) => continue,
+                    Err(why) => {
+                        done.left.push((run, why));
+                        continue;
+                    }
+                },
+                _ => continue,
             };
-            if store.is_written(&store.log(&run)?)? {
-                continue;
-            }
-            if let Err(why) = group.add(&run, end)? {
+            if let Err(why) = group.add(&run, &end)? {
                 // The others of its group have rows in the same files: once more, without it.
                 done.left.push((run, why));
                 for earlier in group.runs.into_iter().rev() {
@@ -92,6 +120,38 @@ impl Writer {
         }
         group.commit(&mut done)?;
         Ok(Some(done))
+    }
+}
+
+impl Writer {
+    /// Says in the ledger where the log of a run ends that nobody writes any more, or why nobody can say that. `None` for
+    /// a log that has nothing: it goes.
+    fn end(&self, run: &str) -> Result<Result<Option<What>, String>, StoreError> {
+        let store = self.store();
+        // Who ended since the ledger was read has said so before the log was free.
+        let (statements, _) = ledger::read(&store.ledger()?, &store.key()?);
+        let said = statements.iter().rfind(|statement| statement.run == run);
+        if let Some(end @ What::End { .. }) = said.map(|statement| &statement.what) {
+            return Ok(Ok(Some(end.clone())));
+        }
+        let mut frames = Frames::new(BufReader::new(store.log(run)?), run);
+        loop {
+            match frames.next() {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(FrameError::Cut { .. }) => break,
+                Err(error) => return Ok(Err(error.to_string())),
+            }
+        }
+        let failed = store.failed("say in the ledger that a recorder was killed");
+        let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
+        if frames.chain().frames() == 0 {
+            self.state(run, now, What::Removed).map_err(&failed)?;
+            self.remove(run).map_err(failed)?;
+            return Ok(Ok(None));
+        }
+        let killed = What::killed(frames.chain());
+        self.state(run, now, killed.clone()).map_err(failed)?;
+        Ok(Ok(Some(killed)))
     }
 }
 

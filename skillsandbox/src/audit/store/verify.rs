@@ -34,6 +34,8 @@ pub struct Report {
     pub runs: usize,
     /// Of these, those that are still written.
     pub running: usize,
+    /// Those whose recorder was killed, as the ledger says: what came after that moment is on no record.
+    pub killed: usize,
     /// Those whose logs were taken away on purpose.
     pub removed: usize,
     /// Those whose records are in segments.
@@ -223,7 +225,10 @@ fn stated<'s>(
             // These are looked at by themselves.
             What::Sealed { .. } | What::SegmentRemoved { .. } => true,
             What::Begin => runs.insert(run, None).is_none(),
-            end @ What::End { .. } => runs.insert(run, Some(end)) == Some(None),
+            end @ (What::End { .. } | What::Killed { .. }) => {
+                report.killed += usize::from(matches!(end, What::Killed { .. }));
+                runs.insert(run, Some(end)) == Some(None)
+            }
             // Ended or not.
             removed @ What::Removed => runs
                 .insert(run, Some(removed))
@@ -282,7 +287,8 @@ pub(super) fn one(
     report.lost += lost;
     let mut trouble = |what: String| report.trouble(file.clone(), what);
     match read {
-        Err(ReplayError::Frame(FrameError::Cut { .. })) if running => {}
+        Err(ReplayError::Frame(FrameError::Cut { .. }))
+            if running || matches!(end, Some(What::Killed { .. })) => {}
         Err(error) => {
             trouble(error.to_string());
             return Ok(());
@@ -321,8 +327,18 @@ pub(super) fn one(
                 ));
             }
         }
+        Some(What::Killed { frames, root }) => {
+            let chain = replay.chain();
+            if (chain.frames(), Hex(&chain.root()).to_string()) != (*frames, root.clone()) {
+                trouble(format!(
+                    "is not what the ledger says: it has {} whole frames, and had {frames}",
+                    chain.frames()
+                ));
+            }
+        }
         _ => trouble(
-            "has no end in the ledger: whoever wrote it was killed, or its end was taken away"
+            "has no end in the ledger: whoever wrote it was killed, or its end was taken away; \
+             `audit seal` ends it where it is"
                 .to_owned(),
         ),
     }

@@ -17,9 +17,15 @@ mod timeline;
 mod tree;
 mod verify;
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, Subcommand};
+
+pub(super) use seal::in_background as seal_in_background;
 
 /// Where records are kept.
 const FOLDER: &str = "/var/lib/skillsandbox/audit";
@@ -53,6 +59,11 @@ enum Command {
     /// Exit code 0 when all are sealed, 123 when some log is not as it was written: it stays as it is.
     Seal,
     Prune(prune::PruneArguments),
+}
+
+/// The store that every run is kept in, where somebody has made its folder.
+pub(super) fn default_folder() -> Option<&'static Path> {
+    Some(Path::new(FOLDER)).filter(|folder| folder.is_dir())
 }
 
 pub(super) fn run(arguments: &AuditArguments) -> anyhow::Result<ExitCode> {

@@ -1,14 +1,21 @@
 //! `skillsandbox audit seal`.
 
 use std::{
+    fs,
     io::{self, Write},
+    os::unix::process::CommandExt,
     path::Path,
-    process::ExitCode,
+    process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, setpriority_process};
+
 use crate::{
-    audit::{store::Writer, text::Escaped},
+    audit::{
+        store::{Store, Writer},
+        text::Escaped,
+    },
     cli::exit,
 };
 
@@ -48,4 +55,29 @@ pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::from(exit::RECORD)
     })
+}
+
+/// The least that a process can have of the processors (`setpriority(2)`).
+const NICE: i32 = 19;
+
+/// Has a process of its own seal what has come together in a store, if that is enough: it goes on when we have ended.
+/// What interrupts it is mended by the next.
+pub(in crate::cli) fn in_background(folder: &Path) -> anyhow::Result<()> {
+    if !Store::open(folder)?.should_be_sealed()? {
+        return Ok(());
+    }
+    // The very program that runs, wherever its file is by now.
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["audit", "seal", "--audit-dir"]);
+    command.arg(fs::canonicalize(folder)?).current_dir("/");
+    command.env_clear().process_group(0);
+    for stream in [Command::stdin, Command::stdout, Command::stderr] {
+        stream(&mut command, Stdio::null());
+    }
+    let child = command.spawn()?;
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    // At another's pace it does the same.
+    let _at_its_pace = setpriority_process(id, NICE);
+    tracing::info!("process {} seals the audit store's logs", child.id());
+    Ok(())
 }

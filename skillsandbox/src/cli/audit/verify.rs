@@ -50,9 +50,10 @@ pub(super) fn run(folder: &Path, arguments: &VerifyArguments) -> anyhow::Result<
     }
     writeln!(
         out,
-        "{} runs, {} of them running, {} sealed, {} taken away; {} records in {} frames and {} segments as they were written; {} lost when they were recorded; {} troubles",
+        "{} runs, {} of them running, {} ended when their recorder was killed, {} sealed, {} taken away; {} records in {} frames and {} segments as they were written; {} lost when they were recorded; {} troubles",
         report.runs,
         report.running,
+        report.killed,
         report.sealed,
         report.removed,
         report.records,

@@ -55,12 +55,11 @@ fn segments_give_back_the_very_records_that_were_written_out() {
 }
 
 #[test]
-fn what_is_written_was_changed_or_has_no_end_stays_a_log() {
+fn what_is_written_or_was_changed_stays_a_log() {
     let scratch = Scratch::new("unsealed");
     let folder = scratch.path("audit");
     record(&folder, "run-1");
     record(&folder, "run-2");
-    drop(log(&folder, "run-3"));
     let _written = log(&folder, "run-4");
     let changed = folder.join("runs/run-1.log");
     let mut bytes = fs::read(&changed).unwrap();
@@ -74,7 +73,48 @@ fn what_is_written_was_changed_or_has_no_end_stays_a_log() {
     assert_eq!(run, "run-1");
     assert!(why.contains("is not what was written"), "{why}");
     let store = Store::open(&folder).unwrap();
-    assert_eq!(store.runs().unwrap().0, ["run-1", "run-3", "run-4"]);
+    assert_eq!(store.runs().unwrap().0, ["run-1", "run-4"]);
+}
+
+#[test]
+fn what_a_killed_recorder_left_is_ended_where_it_is_and_sealed() {
+    let scratch = Scratch::new("ended");
+    let folder = scratch.path("audit");
+    let written = record(&folder, "run-1");
+    // As if it had been killed within a frame, before it said that it ended.
+    let (log_file, ledger) = (folder.join("runs/run-1.log"), folder.join("ledger"));
+    let whole = fs::read(&log_file).unwrap();
+    fs::write(&log_file, [&whole[..], b"SSL1 and no more"].concat()).unwrap();
+    let lines = fs::read_to_string(&ledger).unwrap();
+    let began = lines.split_inclusive('\n').next().unwrap();
+    fs::write(&ledger, began).unwrap();
+    // Another was killed before it had written anything.
+    drop(log(&folder, "run-2"));
+    fs::write(folder.join("runs/run-2.log"), "").unwrap();
+    assert_eq!(seal(&folder).runs, 1);
+    let store = Store::open(&folder).unwrap();
+    assert_eq!(sealed(&store, "run-1"), String::from_utf8(written).unwrap());
+    assert!(store.runs().unwrap().0.is_empty());
+    let report = verify(&store, None).unwrap();
+    assert_eq!(report.troubles, []);
+    assert_eq!((report.killed, report.sealed, report.removed), (1, 1, 1));
+
+    // What is said to be whole is held to it.
+    let ended = fs::read_to_string(&ledger).unwrap();
+    let ended: Vec<_> = ended.split_inclusive('\n').take(3).collect();
+    assert!(ended[2].contains("\"what\":\"killed\""), "{ended:?}");
+    fs::write(&ledger, ended.concat()).unwrap();
+    fs::remove_dir_all(folder.join("segments")).unwrap();
+    Writer::open(&folder).unwrap();
+    fs::write(&log_file, &whole).unwrap();
+    assert_eq!(verify(&store, None).unwrap().troubles, []);
+    let frame = whole.windows(4).rposition(|four| four == b"SSL1").unwrap();
+    fs::write(&log_file, &whole[..frame]).unwrap();
+    let troubles = verify(&store, None).unwrap().troubles;
+    assert!(
+        troubles[0].what.contains("whole frames, and had"),
+        "{troubles:?}"
+    );
 }
 
 #[test]
