@@ -100,6 +100,8 @@ pub const MAP_NETWORK_RULES: &str = "NETWORK_RULES";
 pub const MAP_EVENTS: &str = "EVENTS";
 /// Slot → ring of denied accesses.
 pub const MAP_DENIALS: &str = "DENIALS";
+/// Slot → event → [`Fold`](crate::slot::Fold).
+pub const MAP_FOLDS: &str = "FOLDS";
 /// Task → memory for one decision.
 pub const MAP_SCRATCH: &str = "SCRATCH";
 /// Cgroup a program is attached to → slot.
@@ -116,6 +118,7 @@ pub const MAPS: &[&str] = &[
     MAP_NETWORK_RULES,
     MAP_EVENTS,
     MAP_DENIALS,
+    MAP_FOLDS,
     MAP_SCRATCH,
     MAP_CGROUP_SLOT,
     MAP_TRACED,

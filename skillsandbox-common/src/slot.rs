@@ -21,6 +21,25 @@ pub const FLAG_TRACE_CALLS: u32 = 4;
 /// recorded by tracepoints.
 pub const FLAG_TRACE_REFUSED: u32 = 8;
 
+/// [`SlotConfig::flags`]: accesses to files that differ in nothing but their time have one record.
+pub const FLAG_AGGREGATE: u32 = 16;
+
+/// Longest event that others are counted with, in bytes: an event of a file with a path of some 290.
+pub const FOLD_KEY_LEN: usize = 384;
+
+/// Accesses that were counted with an earlier one: the value of a map whose key is that one's event, without its time and
+/// sequence number.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+pub struct Fold {
+    /// How many, without the one that has the record.
+    pub count: u64,
+    /// Nanoseconds since boot of the last.
+    pub last_ns: u64,
+}
+
 /// What userspace says of a slot; programs only read it.
 #[repr(C)]
 #[derive(
@@ -45,7 +64,7 @@ pub struct SlotConfig {
 /// What the programs count; userspace only reads it. Each number only grows.
 ///
 /// `records = accesses + process events`, and each record was either put on a ring or counted
-/// as dropped.
+/// as dropped. Accesses that were folded have no record of their own.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
@@ -63,6 +82,10 @@ pub struct SlotCounters {
     pub dropped_denied: u64,
     /// Forks and exits that found the ring full.
     pub dropped_processes: u64,
+    /// Accesses that were counted with an earlier one.
+    pub folded: u64,
+    /// Of these, denied ones.
+    pub folded_denied: u64,
     /// Packets that did not pass. No records of theirs: who sends one is often not who caused it.
     pub refused_packets: u64,
 }
@@ -71,6 +94,8 @@ impl SlotCounters {
     /// Accesses decided on.
     #[must_use]
     pub const fn decisions(&self) -> u64 {
-        self.records.saturating_sub(self.processes)
+        self.records
+            .saturating_sub(self.processes)
+            .saturating_add(self.folded)
     }
 }

@@ -6,15 +6,23 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
-    helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query},
+    bindings::{
+        BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
+    },
+    helpers::generated::{
+        bpf_map_lookup_elem, bpf_map_update_elem, bpf_probe_read_kernel, bpf_ringbuf_output,
+        bpf_ringbuf_query,
+    },
 };
 use skillsandbox_common::{
-    header::{EventPrefix, Reason, Verdict},
-    slot::{FLAG_OVERFLOW_DENY, SlotCounters},
+    header::{EventPrefix, Kind, Reason, Verdict},
+    slot::{FLAG_OVERFLOW_DENY, FOLD_KEY_LEN, Fold, SlotCounters},
 };
 
-use crate::maps::{COUNTERS, DENIALS, EVENTS, pointer};
+use crate::{
+    maps::{COUNTERS, DENIALS, EVENTS, FOLDS, pointer},
+    scratch::Scratch,
+};
 
 /// The fill of a ring is looked at once in this many events; a power of two. A wake-up is an
 /// interrupt that the processor sends itself, which in a virtual machine costs as much as several
@@ -60,6 +68,62 @@ pub unsafe fn access(slot: u32, flags: u32, event: *mut EventPrefix, length: u64
         put_denial(slot, counters, event, length);
     }
     Verdict::Deny
+}
+
+/// Counts the access in the scratch memory with an earlier one that differs in nothing but its time, if there was
+/// one: then it needs no record. One that is longer than [`FOLD_KEY_LEN`] bytes, or for which there is no more room, has its own.
+///
+/// # Safety
+/// The event of `scratch` must have `length` initialised bytes.
+#[inline(always)]
+pub unsafe fn fold(slot: u32, scratch: *mut Scratch, length: u64) -> bool {
+    if length > FOLD_KEY_LEN as u64 {
+        return false;
+    }
+    let (Some(folds), Some(counters)) = (FOLDS.get(slot).map(pointer), COUNTERS.get_ptr_mut(slot))
+    else {
+        return false;
+    };
+    // SAFETY: `scratch` is memory of this task, `counters` a map value; the helpers take the inner map and its key.
+    unsafe {
+        let event = &raw mut (*scratch).event.prefix;
+        // What a process does after an execution is another program's.
+        if (*event).header.kind == Kind::Exec as u8 {
+            return false;
+        }
+        let key = &raw mut (*scratch).key;
+        key.write_bytes(0, 1);
+        if bpf_probe_read_kernel(key.cast(), length as u32, event.cast()) != 0 {
+            return false;
+        }
+        let like = key.cast::<EventPrefix>();
+        (*like).header.time_ns = 0;
+        (*like).actor.sequence = 0;
+        let now = (*event).header.time_ns;
+        let found = bpf_map_lookup_elem(folds, key.cast()).cast::<Fold>();
+        if found.is_null() {
+            let none = Fold {
+                count: 0,
+                last_ns: now,
+            };
+            // Where there is no room for it, the next one has a record, too.
+            bpf_map_update_elem(
+                folds,
+                key.cast(),
+                (&raw const none).cast(),
+                u64::from(BPF_NOEXIST),
+            );
+            return false;
+        }
+        // The key has this thread's number: nobody else counts here.
+        add(&raw mut (*found).count);
+        (*found).last_ns = now;
+        add(&raw mut (*counters).folded);
+        if (*event).header.verdict == Verdict::Deny as u8 {
+            add(&raw mut (*counters).folded_denied);
+        }
+    }
+    true
 }
 
 /// Records a fork, an exec or an exit: nothing is decided on it.

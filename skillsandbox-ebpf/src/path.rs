@@ -11,6 +11,7 @@ use skillsandbox_common::{
     event::{PathBody, PathSource},
     header::{EventPrefix, Kind, Reason, Verdict},
     rule::{Access, Decision, FileRule, PATH_KEY_LEN},
+    slot::FLAG_AGGREGATE,
 };
 
 use crate::{
@@ -188,6 +189,16 @@ pub unsafe fn record(
         let total = FIXED + (path_bytes & (PATH_MAX as u64 - 1));
         let prefix = &raw mut (*event).prefix;
         actor::fill(prefix, kind, decision, total as u32);
+        if slot_flags != slot::NO_POLICY
+            && slot_flags & FLAG_AGGREGATE != 0
+            && emit::fold(slot, scratch, total)
+        {
+            return if (*prefix).header.verdict == Verdict::Allow as u8 {
+                Verdict::Allow
+            } else {
+                Verdict::Deny
+            };
+        }
         emit::access(slot, slot_flags, prefix, total)
     }
 }

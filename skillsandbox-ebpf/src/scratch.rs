@@ -9,7 +9,9 @@ use aya_ebpf::{
     bindings::BPF_LOCAL_STORAGE_GET_F_CREATE,
     helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
 };
-use skillsandbox_common::{PATH_MAX, event::PathBody, header::EventPrefix, rule::PATH_KEY_LEN};
+use skillsandbox_common::{
+    PATH_MAX, event::PathBody, header::EventPrefix, rule::PATH_KEY_LEN, slot::FOLD_KEY_LEN,
+};
 
 use crate::maps::{SCRATCH, SPARE};
 
@@ -26,6 +28,8 @@ pub struct Scratch {
     /// the kernel opens for execution is the loader (`PT_INTERP`) or the interpreter of a script,
     /// not a program that the task asked for.
     pub interpreter_next: u32,
+    /// What accesses are counted by: see `emit::fold`.
+    pub key: [u64; FOLD_KEY_LEN / 8],
     /// How many tasks claim this memory. Always zero in the task's own.
     claims: u64,
 }

@@ -8,7 +8,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
 use skillsandbox::isolate::cgroup::{Cgroup, Hierarchy};
-use skillsandbox::kernel::{Attached, Objects, ProgramState, Rings, Target, prove::Prover};
+use skillsandbox::kernel::{
+    Attached, Objects, ProgramState, Rings, Target, WantedRings, prove::Prover,
+};
 use skillsandbox::policy::Tables;
 use skillsandbox_common::names::PROGRAMS;
 
@@ -73,10 +75,14 @@ impl Ground {
         ring_bytes: u32,
     ) -> Result<(Attached, Rings)> {
         let target = Target::new(self.cgroup.folder(), self.cgroup.inode()?);
+        let rings = WantedRings {
+            bytes: ring_bytes,
+            aggregate: false,
+        };
         let mut prover = Prover::start(self.cgroup.folder().as_fd())?;
         let (mut attached, rings) =
             self.objects
-                .attach(&self.id, slot, &target, tables, ring_bytes, &mut prover)?;
+                .attach(&self.id, slot, &target, tables, rings, &mut prover)?;
         drop(prover);
         attached.arm(0, [0; 2])?;
         Ok((attached, rings))

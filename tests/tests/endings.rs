@@ -44,7 +44,6 @@ fn a_refused_manifest_is_120_and_nothing_runs() {
     let granting = Manifest::default().write(scene.path("granted"));
     let wrong = [
         ("/mode", json!("audit"), "not enforced yet"),
-        ("/audit", json!({"aggregate": true}), "not enforced yet"),
         ("/permissions/netwrk", json!({}), "did you mean `network`?"),
         ("/resources/memory_mb", json!(0), "out of range"),
     ];

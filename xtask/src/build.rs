@@ -64,7 +64,13 @@ pub(crate) fn plain() -> Result<PathBuf> {
 /// Builds `skillsandbox` so that it can leave out layers, which a release cannot, and returns the
 /// path of the program.
 pub(crate) fn layered() -> Result<PathBuf> {
-    let features = ["--features", "test-layers", "--profile", "layers"];
+    let features = [
+        "--no-default-features",
+        "--features",
+        "test-layers",
+        "--profile",
+        "layers",
+    ];
     process::run(
         cargo("build")
             .args(["--package", "skillsandbox"])

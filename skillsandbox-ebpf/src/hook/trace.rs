@@ -21,7 +21,7 @@ use skillsandbox_common::{
     event::{PathBody, PathSource},
     header::{EventPrefix, Kind, Reason},
     rule::{Access, Decision},
-    slot::{FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED},
+    slot::{FLAG_AGGREGATE, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED},
 };
 
 use crate::{
@@ -176,7 +176,13 @@ unsafe fn record(
         };
         let prefix = &raw mut (*event).prefix;
         actor::fill(prefix, kind, decision, total as u32);
-        emit::access(slot, 0, prefix, total);
+        let flags = slot::flags(slot);
+        if flags == slot::NO_POLICY
+            || flags & FLAG_AGGREGATE == 0
+            || !emit::fold(slot, scratch, total)
+        {
+            emit::access(slot, 0, prefix, total);
+        }
         scratch::release(scratch);
     }
 }

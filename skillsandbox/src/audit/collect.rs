@@ -7,7 +7,10 @@
 use std::io;
 
 use bytes::BytesMut;
-use skillsandbox_common::{event::PathSource, slot::SlotCounters};
+use skillsandbox_common::{
+    event::PathSource,
+    slot::{Fold, SlotCounters},
+};
 use thiserror::Error;
 
 use super::{
@@ -18,6 +21,7 @@ use super::{
     describe::Knowledge,
     process::{Executable, Processes},
     record::{End, Ending, Lost, Note, Record},
+    repeat::{Like, Repeats},
     sequence::Sequences,
     sink::Sink,
 };
@@ -45,6 +49,7 @@ pub struct Collector<'a> {
     tally: Tally,
     undecodable: u64,
     skipped: u64,
+    repeats: Repeats,
     /// What the last note of lost records covered: dropped, undecodable, skipped.
     told: (Dropped, u64, u64),
     /// When it was last looked, in nanoseconds since boot.
@@ -64,6 +69,7 @@ impl<'a> Collector<'a> {
             tally: Tally::default(),
             undecodable: 0,
             skipped: 0,
+            repeats: Repeats::default(),
             told: Default::default(),
             looked: Clock::boot_ns(),
         }
@@ -99,7 +105,7 @@ impl<'a> Collector<'a> {
             let record = self
                 .knowledge
                 .describe(event, &self.processes, &self.sequences);
-            self.tally.add(&record);
+            self.tally.add(&record, 1);
             self.sinks.each(|sink| sink.event(bytes, &record));
             let allowed = record.is_allowed();
             learn(event, allowed, &mut self.processes, &self.sequences);
@@ -121,6 +127,25 @@ impl<'a> Collector<'a> {
     /// So many events of the host were skipped so far, this sandbox's perhaps among them.
     pub fn skipped(&mut self, skipped: u64) {
         self.skipped = skipped;
+    }
+
+    /// Says what was counted with earlier accesses since the last time. To be called from time to time with all counts of
+    /// the kernel side.
+    pub fn repeats(&mut self, counted: &[(Like, Fold)]) -> Result<(), SinkError> {
+        self.end_batch()?;
+        let mut notes = Vec::new();
+        let tally = &mut self.tally;
+        self.repeats
+            .new_ones(counted, &self.knowledge, |record, count, repeat| {
+                tally.add(record, count);
+                notes.push(Note::Repeat(repeat));
+            });
+        notes.iter().try_for_each(|note| self.note(note))
+    }
+
+    /// Accesses like this are not counted any more.
+    pub fn forget(&mut self, like: &Like) {
+        self.repeats.forget(like);
     }
 
     /// Says what was lost since the last time, if anything was. To be called from time to time
@@ -148,7 +173,7 @@ impl<'a> Collector<'a> {
     pub fn finish(mut self, counters: &SlotCounters, ending: Ending) -> (Summary, Vec<SinkError>) {
         let mut errors = Vec::new();
         errors.extend(self.counters(counters).err());
-        let counts = Counts::new(self.tally, self.undecodable, counters);
+        let counts = Counts::new(self.tally, self.undecodable, self.repeats.sum(), counters);
         let accounting = Accounting {
             skipped: self.skipped,
             ..Accounting::new(&counts, counters, &self.sequences)

@@ -22,11 +22,11 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    fn add(&mut self, verdict: Code<Verdict>) {
+    fn add(&mut self, verdict: Code<Verdict>, times: u64) {
         match verdict {
-            Code::Known(Verdict::Allow) => self.allowed += 1,
-            Code::Known(Verdict::Deny) => self.denied += 1,
-            Code::Unknown(_) => self.unknown += 1,
+            Code::Known(Verdict::Allow) => self.allowed += times,
+            Code::Known(Verdict::Deny) => self.denied += times,
+            Code::Unknown(_) => self.unknown += times,
         }
     }
 
@@ -79,31 +79,31 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts a record; notes are none of the kernel's.
-    pub fn add(&mut self, record: &Record<'_>) {
+    /// Counts what a record is of, so many times; notes are none of the kernel's.
+    pub fn add(&mut self, record: &Record<'_>, times: u64) {
         let What::Event(event) = &record.what else {
             return;
         };
         match event {
-            Event::Open(file) => self.open.add(file.decided.verdict),
-            Event::Exec(file) => self.exec.add(file.decided.verdict),
-            Event::Connect(network) => self.connect.add(network.decided.verdict),
-            Event::Sendmsg(network) => self.sendmsg.add(network.decided.verdict),
-            Event::Bind(network) => self.bind.add(network.decided.verdict),
-            Event::Socket(socket) => self.socket.add(socket.decided.verdict),
-            Event::Unix(unix) => self.unix.add(unix.decided.verdict),
-            Event::Map(file) => self.map.add(file.decided.verdict),
-            Event::Unlink(file) => self.unlink.add(file.decided.verdict),
-            Event::Rename(file) => self.rename.add(file.decided.verdict),
-            Event::RenameTo(file) => self.rename_to.add(file.decided.verdict),
-            Event::Link(file) => self.link.add(file.decided.verdict),
-            Event::LinkTo(file) => self.link_to.add(file.decided.verdict),
-            Event::Truncate(file) => self.truncate.add(file.decided.verdict),
-            Event::Create(file) => self.create.add(file.decided.verdict),
-            Event::Attributes(file) => self.attributes.add(file.decided.verdict),
-            Event::Ptrace(ptrace) => self.ptrace.add(ptrace.decided.verdict),
-            Event::Fork(_) => self.fork += 1,
-            Event::Exit(_) => self.exit += 1,
+            Event::Open(file) => self.open.add(file.decided.verdict, times),
+            Event::Exec(file) => self.exec.add(file.decided.verdict, times),
+            Event::Connect(network) => self.connect.add(network.decided.verdict, times),
+            Event::Sendmsg(network) => self.sendmsg.add(network.decided.verdict, times),
+            Event::Bind(network) => self.bind.add(network.decided.verdict, times),
+            Event::Socket(socket) => self.socket.add(socket.decided.verdict, times),
+            Event::Unix(unix) => self.unix.add(unix.decided.verdict, times),
+            Event::Map(file) => self.map.add(file.decided.verdict, times),
+            Event::Unlink(file) => self.unlink.add(file.decided.verdict, times),
+            Event::Rename(file) => self.rename.add(file.decided.verdict, times),
+            Event::RenameTo(file) => self.rename_to.add(file.decided.verdict, times),
+            Event::Link(file) => self.link.add(file.decided.verdict, times),
+            Event::LinkTo(file) => self.link_to.add(file.decided.verdict, times),
+            Event::Truncate(file) => self.truncate.add(file.decided.verdict, times),
+            Event::Create(file) => self.create.add(file.decided.verdict, times),
+            Event::Attributes(file) => self.attributes.add(file.decided.verdict, times),
+            Event::Ptrace(ptrace) => self.ptrace.add(ptrace.decided.verdict, times),
+            Event::Fork(_) => self.fork += times,
+            Event::Exit(_) => self.exit += times,
         }
     }
 
@@ -197,7 +197,10 @@ pub struct Counts {
     pub processes: u64,
     /// Records that were taken from a ring and not understood.
     pub undecodable: u64,
-    /// Records taken from the rings: the sum of the five above.
+    /// Accesses that were counted with an earlier one and have no record of their own: they are in `allowed`, `denied` and
+    /// `by_kind`.
+    pub folded: u64,
+    /// Records taken from the rings: the sum of the first five above, without `folded`.
     pub emitted: u64,
     /// Records that found no room on a ring.
     pub dropped: Dropped,
@@ -210,7 +213,7 @@ pub struct Counts {
 impl Counts {
     /// From what was received and what the kernel side counted.
     #[must_use]
-    pub fn new(tally: Tally, undecodable: u64, counters: &SlotCounters) -> Self {
+    pub fn new(tally: Tally, undecodable: u64, folded: u64, counters: &SlotCounters) -> Self {
         let verdicts = tally.verdicts();
         let processes = tally.fork + tally.exit;
         Self {
@@ -220,7 +223,8 @@ impl Counts {
             unknown: verdicts.unknown,
             processes,
             undecodable,
-            emitted: verdicts.sum() + processes + undecodable,
+            folded,
+            emitted: (verdicts.sum() + processes + undecodable).saturating_sub(folded),
             dropped: Dropped::of(counters),
             refused_packets: counters.refused_packets,
             by_kind: tally,
@@ -273,10 +277,12 @@ impl Accounting {
             || accesses
                 .saturating_add(counts.dropped.allowed)
                 .saturating_add(counts.dropped.denied)
+                .saturating_add(counts.folded)
                 == counts.decisions;
         Self {
             balanced: unexplained == 0
                 && accesses_agree
+                && counts.folded == counters.folded
                 && sequences.repeated() == 0
                 && sequences.highest() <= records,
             records,
@@ -318,7 +324,7 @@ mod tests {
         for number in 1..=received {
             sequences.insert(number);
         }
-        let counts = Counts::new(tally, 0, counters);
+        let counts = Counts::new(tally, 0, 0, counters);
         Accounting::new(&counts, counters, &sequences)
     }
 
@@ -337,7 +343,7 @@ mod tests {
             dropped_allowed: 2,
             dropped_denied: 1,
             dropped_processes: 1,
-            refused_packets: 0,
+            ..SlotCounters::default()
         };
         let accounting = account(&counters, OPEN, 1, 8);
         assert!(accounting.balanced, "{accounting:?}");

@@ -19,6 +19,7 @@ pub mod json_lines;
 pub mod process;
 pub mod query;
 pub mod record;
+pub mod repeat;
 pub mod safe_file;
 pub mod segment;
 pub mod sequence;

@@ -5,20 +5,22 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde_json::{Map, Value};
 use skillsandbox_common::{
     event::{PathBody, PathSource},
-    header::{EventPrefix, Kind, Reason},
+    header::{EventPrefix, Kind, Reason, Verdict},
     rule::{Access, Decision},
     slot::SlotCounters,
 };
 
 use super::{
+    bits::AccessBits,
     clock::Clock,
+    code::Code,
     counts::{Counts, Dropped, Tally, Verdicts},
     decode::decode,
     describe::{ByResult, Judge, Knowledge, Names, RuleText},
     process::{Executable, Processes},
     record::{
         AddressChange, Change, Deadline, Dns, End, Ending, Environment, Layer, Limit, Lost, Note,
-        Record, Start,
+        Record, Repeat, Start, StatedRule,
     },
     sequence::Sequences,
     testing,
@@ -260,6 +262,24 @@ fn notes() -> Vec<Note> {
             address: [203, 0, 113, 9].into(),
             seconds: Some(300),
         }),
+        Note::Repeat(Repeat {
+            of: "open",
+            count: 41,
+            from_boot_ns: 4_000_000_000,
+            verdict: Code::Known(Verdict::Allow),
+            reason: Code::Known(Reason::Rule),
+            rule: Some(StatedRule {
+                number: 1,
+                text: "/skill (the skill)".to_owned(),
+                line: None,
+            }),
+            pid: 4001,
+            tgid: 4001,
+            comm: "python3".to_owned(),
+            access: AccessBits(Access::READ),
+            path: Some("/skill/data.json".to_owned()),
+            path_bytes: None,
+        }),
         Note::Lost(Lost {
             dropped: Dropped::of(&counters),
             undecodable: 0,
@@ -268,7 +288,7 @@ fn notes() -> Vec<Note> {
         }),
         Note::End(End {
             ending: Ending::from_wait_status(0),
-            counts: Counts::new(tally, 0, &counters),
+            counts: Counts::new(tally, 0, 0, &counters),
             balanced: true,
         }),
     ]

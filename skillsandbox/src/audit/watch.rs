@@ -290,6 +290,19 @@ fn show_note(out: &mut impl Write, colour: Colour, note: &Note) -> io::Result<()
         }
         Note::Dns(dns) => show_dns(out, colour, dns),
         Note::Address(change) => show_address(out, change),
+        Note::Repeat(repeat) => {
+            show_verdict(out, colour, "again", repeat.verdict)?;
+            let path = repeat.path.as_deref().unwrap_or_default();
+            write!(
+                out,
+                "{} times {} {} by {} ({})",
+                repeat.count,
+                repeat.of,
+                Quoted(path.as_bytes()),
+                repeat.tgid,
+                Quoted(repeat.comm.as_bytes())
+            )
+        }
         Note::Lost(lost) => {
             let text = format!(
                 "LOST  {} allowed, {} denied, {} of processes, {} undecodable, at most {} skipped",

@@ -190,7 +190,7 @@ fn the_last_line_counts_and_tells_of_accounts_that_do_not_balance() {
         dropped_allowed: 2,
         ..SlotCounters::default()
     };
-    let counts = Counts::new(Tally::default(), 0, &counters);
+    let counts = Counts::new(Tally::default(), 0, 0, &counters);
     let summary = Summary {
         completed: Clock::with_offset(0).time(0),
         ending: Ending::default(),

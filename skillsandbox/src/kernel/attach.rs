@@ -19,7 +19,7 @@ use skillsandbox_common::{
 
 use super::objects::SANDBOXES;
 use super::{
-    AddressRules, KernelError, Objects, ProgramState, Proof, Rings, bpffs, maps::Maps,
+    AddressRules, KernelError, Objects, ProgramState, Proof, Rings, WantedRings, bpffs, maps::Maps,
     prove::Prover, skips::Skips,
 };
 use crate::policy::Tables;
@@ -67,12 +67,12 @@ impl Objects {
         slot: u32,
         target: &Target<'_>,
         tables: &Tables,
-        ring_bytes: u32,
+        wanted: WantedRings,
         prover: &mut Prover,
     ) -> Result<(Attached, Rings), KernelError> {
         let mut maps = Maps::open(self)?;
         maps.clear(slot)?;
-        let rings = maps.furnish(slot, tables, ring_bytes)?;
+        let rings = maps.furnish(slot, tables, wanted)?;
 
         let links = self.links_of(id)?;
         bpffs::remove_folder(&links)?;

@@ -13,16 +13,19 @@ use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use skillsandbox_common::{
     names::{
         MAP_CGROUP_SLOT, MAP_CONFIG, MAP_COUNTERS, MAP_DENIALS, MAP_EVENTS, MAP_FILE_RULES,
-        MAP_HOMES, MAP_NETWORK_RULES, MAP_TRACED,
+        MAP_FOLDS, MAP_HOMES, MAP_NETWORK_RULES, MAP_TRACED,
     },
     rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN},
-    slot::{SlotConfig, SlotCounters},
+    slot::{FOLD_KEY_LEN, Fold, SlotConfig, SlotCounters},
 };
 
 /// `BPF_F_NO_PREALLOC`, which a longest-prefix-match map must have.
 const NO_PREALLOC: u32 = 1;
 /// Size of the ring of denials, bytes. A denied skill that floods it is counted, not heard.
 const DENIALS_BYTES: u32 = 256 * 1024;
+
+/// Different accesses of a sandbox that others are counted with.
+pub const FOLDS_MAX: usize = 4096;
 
 /// The slot that no sandbox has, and whose policy is never complete.
 const NO_SLOT: u32 = 0;
@@ -34,6 +37,7 @@ type Config = [u8; size_of::<SlotConfig>()];
 type Counters = [u8; size_of::<SlotCounters>()];
 type FileValue = [u8; size_of::<FileRule>()];
 type NetworkValue = [u8; size_of::<NetworkRule>()];
+type FoldMap = HashMap<MapData, [u8; FOLD_KEY_LEN], [u64; 2]>;
 type FileTrie = LpmTrie<MapData, [u8; PATH_KEY_LEN], FileValue>;
 type NetworkTrie = LpmTrie<MapData, [u8; ADDRESS_KEY_LEN], NetworkValue>;
 
@@ -46,6 +50,7 @@ pub(super) struct Maps {
     networks: ArrayOfMaps<MapData, NetworkTrie>,
     events: ArrayOfMaps<MapData, RingBuf<MapData>>,
     denials: ArrayOfMaps<MapData, RingBuf<MapData>>,
+    folds: ArrayOfMaps<MapData, FoldMap>,
     traced: HashMap<MapData, u64, u32>,
     cgroup_slot: HashMap<MapData, u64, u32>,
 }
@@ -75,6 +80,7 @@ impl Maps {
             networks: open!(objects, MAP_NETWORK_RULES, ArrayOfMaps),
             events: open!(objects, MAP_EVENTS, ArrayOfMaps),
             denials: open!(objects, MAP_DENIALS, ArrayOfMaps),
+            folds: open!(objects, MAP_FOLDS, ArrayOfMaps),
             traced: open!(objects, MAP_TRACED, HashMap),
             // aya's type for cgroup storage knows only the key with an attach type. The system
             // calls are those of a hash map.
@@ -153,11 +159,17 @@ impl Maps {
         &mut self,
         slot: u32,
         tables: &Tables,
-        ring_bytes: u32,
+        wanted: WantedRings,
     ) -> Result<Rings, KernelError> {
         let (files, networks) = rules(tables)?;
         let events =
-            make_ring("events", ring_bytes).map_err(KernelError::map("make", MAP_EVENTS))?;
+            make_ring("events", wanted.bytes).map_err(KernelError::map("make", MAP_EVENTS))?;
+        let folds = match wanted.aggregate {
+            true => Some(
+                FoldMap::create(room(FOLDS_MAX), 0).map_err(KernelError::map("make", MAP_FOLDS))?,
+            ),
+            false => None,
+        };
         let denials =
             make_ring("denials", DENIALS_BYTES).map_err(KernelError::map("make", MAP_DENIALS))?;
         together([
@@ -165,8 +177,12 @@ impl Maps {
             &mut || set(&mut self.networks, MAP_NETWORK_RULES, slot, &networks),
             &mut || set(&mut self.events, MAP_EVENTS, slot, &events),
             &mut || set(&mut self.denials, MAP_DENIALS, slot, &denials),
+            &mut || match &folds {
+                Some(folds) => set(&mut self.folds, MAP_FOLDS, slot, folds),
+                None => Ok(()),
+            },
         ])?;
-        Ok(Rings::new(events, denials))
+        Ok(Rings::new(events, denials, folds.map(Folds)))
     }
 
     /// Lets the rules of a slot decide, and then lets its cgroup and shared programs find it.
@@ -208,6 +224,42 @@ impl Maps {
         self.config
             .set(slot, bytes, 0)
             .map_err(KernelError::map("set", MAP_CONFIG))
+    }
+}
+
+/// What a sandbox's records go through.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedRings {
+    /// Size of the ring of events: a power of two.
+    pub bytes: u32,
+    /// Whether accesses to files that differ in nothing but their time are counted together.
+    pub aggregate: bool,
+}
+
+/// Accesses of one sandbox that were counted with earlier ones.
+pub struct Folds(FoldMap);
+
+impl Folds {
+    /// Those that were counted so far: the event that they are like, without its time and sequence number and with
+    /// zeros after it, and the count.
+    pub fn each(&self) -> Result<Vec<([u8; FOLD_KEY_LEN], Fold)>, KernelError> {
+        let all = self.0.iter().map(|entry| {
+            let (key, [count, last_ns]) = entry.map_err(KernelError::map("read", MAP_FOLDS))?;
+            Ok((key, Fold { count, last_ns }))
+        });
+        all.collect()
+    }
+
+    /// Forgets those like this, whose thread is gone.
+    pub fn forget(&mut self, like: &[u8; FOLD_KEY_LEN]) -> Result<(), KernelError> {
+        let removed = self.0.remove(like);
+        removed.map_err(KernelError::map("clean", MAP_FOLDS))
+    }
+}
+
+impl std::fmt::Debug for Folds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Folds").finish_non_exhaustive()
     }
 }
 

@@ -4,15 +4,31 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{MapData, RingBuf};
 
+use super::Folds;
+
 /// The ring of denied accesses and the ring of everything else.
 pub struct Rings {
     events: RingBuf<MapData>,
     denials: RingBuf<MapData>,
+    folds: Option<Folds>,
 }
 
 impl Rings {
-    pub(super) fn new(events: RingBuf<MapData>, denials: RingBuf<MapData>) -> Self {
-        Self { events, denials }
+    pub(super) fn new(
+        events: RingBuf<MapData>,
+        denials: RingBuf<MapData>,
+        folds: Option<Folds>,
+    ) -> Self {
+        Self {
+            events,
+            denials,
+            folds,
+        }
+    }
+
+    /// Accesses that were counted with earlier ones, where that is done.
+    pub fn folds(&mut self) -> Option<&mut Folds> {
+        self.folds.as_mut()
     }
 
     /// Hands over at most `most` events, and then every denial that is there, and answers how

@@ -30,7 +30,6 @@ const NOT_ENFORCED_YET: &[Feature] = &[
         "a skill that may write could give the file another name",
         names_of_what_may_be_renamed,
     ),
-    ("every access is recorded on its own", aggregation),
     ("what is not granted is always denied", audit_mode),
 ];
 
@@ -63,11 +62,6 @@ fn names_of_what_may_be_renamed(manifest: &Manifest) -> Askings {
             )
         })
         .collect()
-}
-
-fn aggregation(manifest: &Manifest) -> Askings {
-    let aggregate = manifest.audit.aggregate;
-    asking(aggregate.value, "audit.aggregate", aggregate.line)
 }
 
 fn audit_mode(manifest: &Manifest) -> Askings {

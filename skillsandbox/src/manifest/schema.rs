@@ -217,7 +217,7 @@ pub struct Audit {
     /// What happens to an access that cannot be recorded because the buffer is full.
     pub on_overflow: OnOverflow,
     /// Whether like accesses may be recorded as one record with a count.
-    pub aggregate: Spanned<bool>,
+    pub aggregate: bool,
     /// Room for records that are not taken yet, in KiB: a power of two of [`RING_KIB`](super::RING_KIB).
     pub ring_kib: u32,
 }
@@ -226,7 +226,7 @@ impl Default for Audit {
     fn default() -> Self {
         Self {
             on_overflow: OnOverflow::default(),
-            aggregate: Spanned::default(),
+            aggregate: false,
             ring_kib: 4_096,
         }
     }

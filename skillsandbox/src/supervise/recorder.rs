@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -11,7 +12,9 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::setpriority_process,
 };
+use skillsandbox_common::header::EventPrefix;
 use tokio::sync::oneshot;
+use zerocopy::FromBytes;
 
 use super::{error::RunError, judge::ByRules};
 use crate::{
@@ -21,10 +24,11 @@ use crate::{
         counts::Summary,
         describe::{Judge, Knowledge, Names, RuleText},
         record::{Ending, Note},
+        repeat::Like,
         sink::Sink,
     },
     dns::Grants,
-    kernel::{Attached, KernelError, Rings},
+    kernel::{Attached, FOLDS_MAX, KernelError, Rings},
     policy::RuleSet,
 };
 
@@ -156,6 +160,7 @@ fn record(
         };
         if let Some(ending) = ending {
             while take(&mut rings, &mut collector, failures, BATCH) > 0 {}
+            repeats(&mut rings, &mut collector, failures)?;
             collector.skipped(attached.skipped()?);
             let (summary, errors) = collector.finish(&attached.counters()?, ending);
             for error in errors {
@@ -168,6 +173,7 @@ fn record(
         }
         if counted.elapsed() > COUNTERS_EVERY {
             counted = Instant::now();
+            repeats(&mut rings, &mut collector, failures)?;
             collector.skipped(attached.skipped()?);
             failures.report(collector.counters(&attached.counters()?));
         }
@@ -183,6 +189,35 @@ fn take(
     let taken = rings.drain(most, |event| failures.report(collector.push(event)));
     failures.report(collector.end_batch());
     taken
+}
+
+/// Puts on record what the kernel side counted with earlier accesses. Counts of threads that are gone make room, where it is needed.
+fn repeats(
+    rings: &mut Rings,
+    collector: &mut Collector<'_>,
+    failures: &mut Failures,
+) -> Result<(), KernelError> {
+    let Some(folds) = rings.folds() else {
+        return Ok(());
+    };
+    // Nobody counts more for who was gone before the counts are read.
+    let mut gone = Vec::new();
+    let known = folds.each()?;
+    if known.len() > FOLDS_MAX / 2 {
+        gone.extend(known.iter().map(|(like, _)| *like).filter(is_gone));
+    }
+    failures.report(collector.repeats(&folds.each()?));
+    for like in gone {
+        folds.forget(&like)?;
+        collector.forget(&like);
+    }
+    Ok(())
+}
+
+/// Whether the thread of this event is no more.
+fn is_gone(like: &Like) -> bool {
+    EventPrefix::ref_from_prefix(like)
+        .is_ok_and(|(prefix, _)| !Path::new(&format!("/proc/{}", prefix.actor.pid)).exists())
 }
 
 /// Who is told that something can no longer be written.

@@ -22,6 +22,7 @@ use crate::{
         cgroup::Resources,
         privileges::{Identity, Wanted as WantedIdentity},
     },
+    kernel::WantedRings,
     manifest::OnOverflow,
     policy::Tables,
 };
@@ -124,7 +125,10 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
             processes: Some(resources.max_processes),
             cpu_shares: Some(resources.cpu_shares),
         },
-        ring_bytes: request.manifest.audit.ring_kib << 10,
+        rings: WantedRings {
+            bytes: request.manifest.audit.ring_kib << 10,
+            aggregate: request.manifest.audit.aggregate,
+        },
         deny_on_overflow: request.manifest.audit.on_overflow == OnOverflow::Deny,
         record_refused: options.record_refused,
         name_server: sockets.ports,

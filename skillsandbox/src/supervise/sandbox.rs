@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skillsandbox_common::slot::{FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED};
+use skillsandbox_common::slot::{
+    FLAG_AGGREGATE, FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED,
+};
 
 use super::{
     error::RunError,
@@ -20,7 +22,7 @@ use crate::{
         cgroup::{Cgroup, Hierarchy, Limit, Resources},
         firewall::{Family, Firewall},
     },
-    kernel::{Attached, Objects, Proof, Rings, Target, prove::Prover},
+    kernel::{Attached, Objects, Proof, Rings, Target, WantedRings, prove::Prover},
     policy::Tables,
 };
 
@@ -68,15 +70,15 @@ impl Tier {
 }
 
 /// What is wanted of the kernel side beside the rules.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 #[cfg_attr(
     feature = "test-layers",
     expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")
 )]
 pub(super) struct Wanted {
     pub(super) resources: Resources,
-    /// Size of its ring of events: at the default of 4 MiB, some 30,000 of ordinary length.
-    pub(super) ring_bytes: u32,
+    /// At the default of 4 MiB the ring of events has room for some 30,000 of ordinary length.
+    pub(super) rings: WantedRings,
     pub(super) deny_on_overflow: bool,
     pub(super) record_refused: bool,
     /// Ports of its name server, at 127.0.0.1 and at `::1`; 0 where there is none.
@@ -203,9 +205,9 @@ impl Sandbox {
         let (firewalls, mut layers) = firewall::open(&place.id, &wanted, &mut prover)?;
         let chains = firewalls.iter().map(Firewall::family).collect();
         let target = Target::new(cgroup.folder(), cgroup.inode()?);
-        let (slot, rings) = (place.slot, wanted.ring_bytes);
+        let slot = place.slot;
         let (mut attached, rings) =
-            objects.attach(&place.id, slot, &target, tables, rings, &mut prover)?;
+            objects.attach(&place.id, slot, &target, tables, wanted.rings, &mut prover)?;
         // Before anything of this cgroup's is put on record.
         drop(prover);
         let firewalls = firewall::close(firewalls, &wanted, tables, &mut layers);
@@ -215,6 +217,9 @@ impl Sandbox {
         }
         if Tier::of(&attached) != Tier::Kernel {
             flags |= FLAG_TRACE_CALLS;
+        }
+        if wanted.rings.aggregate {
+            flags |= FLAG_AGGREGATE;
         }
         if wanted.record_refused {
             flags |= FLAG_TRACE_REFUSED;

@@ -180,6 +180,7 @@ pub(super) fn object(record: &Value) -> String {
         "address" => &["change", "name", "address", "seconds"],
         "start" => &["skill_name", "skill_version", "program", "tier"],
         "end" => &["exit_code", "signal_name", "balanced"],
+        "repeat" => &["of", "count"],
         "lost" => &["dropped", "undecodable", "skipped"],
         "limit" => &["resource", "limit", "count", "effect"],
         "deadline" => &["seconds"],

@@ -61,6 +61,13 @@ impl Count {
             denied: denied.into(),
         }
     }
+
+    fn times(self, times: u64) -> Self {
+        Self {
+            all: self.all.saturating_mul(times),
+            denied: self.denied.saturating_mul(times),
+        }
+    }
 }
 
 impl std::ops::AddAssign for Count {
@@ -150,7 +157,12 @@ impl Stats {
     pub fn add(&mut self, record: &Value) {
         let of = |pointer: &str| text(record, pointer);
         let Some(kind) = of("/kind") else { return };
-        let count = Count::one(of("/verdict") == Some("deny"));
+        let mut count = Count::one(of("/verdict") == Some("deny"));
+        let mut kind = kind;
+        if let ("repeat", Some(of), Some(times)) = (kind, of("/of"), number(record, "/count")) {
+            kind = of;
+            count = count.times(times);
+        }
         self.kind(kind, count);
         // `2026-11-27T18:00`
         if let Some(minute) = of("/time").and_then(|time| time.get(..16)) {

@@ -23,7 +23,7 @@ use super::{
 use crate::policy::Advice;
 
 pub use name::{AddressChange, Change, Dns, StatedRule};
-pub use note::{Deadline, End, Environment, Layer, Limit, Lost, Note, Start};
+pub use note::{Deadline, End, Environment, Layer, Limit, Lost, Note, Repeat, Start};
 
 /// Version of the records' schema, the field `v`.
 pub const RECORD_VERSION: u8 = 1;

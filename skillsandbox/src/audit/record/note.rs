@@ -2,8 +2,14 @@
 
 use serde::Serialize;
 
-use super::{AddressChange, Dns, Ending};
-use crate::audit::counts::{Counts, Dropped};
+use skillsandbox_common::header::{Reason, Verdict};
+
+use super::{AddressChange, Dns, Ending, StatedRule};
+use crate::audit::{
+    bits::AccessBits,
+    code::Code,
+    counts::{Counts, Dropped},
+};
 
 /// What userspace itself has to say about a run.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +31,8 @@ pub enum Note {
     Dns(Dns),
     /// An address that a name has may be reached, or not any more.
     Address(AddressChange),
+    /// Accesses like one that has a record, since the last such note.
+    Repeat(Repeat),
     /// Records were lost since the last such note.
     Lost(Lost),
     /// The run is over.
@@ -42,6 +50,7 @@ impl Note {
             Self::Limit(_) => "limit",
             Self::Dns(_) => "dns",
             Self::Address(_) => "address",
+            Self::Repeat(_) => "repeat",
             Self::Lost(_) => "lost",
             Self::End(_) => "end",
         }
@@ -103,6 +112,36 @@ pub struct Limit {
     pub count: u64,
     /// What came of it.
     pub effect: String,
+}
+
+/// Accesses to a file that differ in nothing but their time from one that has a record: what was done once more, by the
+/// same thread, to the same file, with the same outcome.
+#[derive(Clone, Debug, Serialize)]
+pub struct Repeat {
+    /// The kind of the record.
+    pub of: &'static str,
+    /// How many there were, without those of earlier such notes.
+    pub count: u64,
+    /// They were after this, in nanoseconds since boot, and the last of them when this record says.
+    pub from_boot_ns: u64,
+    /// Allow or deny, each of them.
+    pub verdict: Code<Verdict>,
+    /// Why.
+    pub reason: Code<Reason>,
+    /// The rule that decided, if one did.
+    pub rule: Option<StatedRule>,
+    /// Thread id, in the initial PID namespace.
+    pub pid: u32,
+    /// Process id, in the initial PID namespace.
+    pub tgid: u32,
+    /// Name of the thread.
+    pub comm: String,
+    /// Accesses asked for.
+    pub access: AccessBits,
+    /// The path; null when the kernel could not name the file.
+    pub path: Option<String>,
+    /// The path's bytes in hexadecimal when they are not UTF-8.
+    pub path_bytes: Option<String>,
 }
 
 /// Records that were decided on and are not in the audit.

@@ -81,6 +81,10 @@ impl<'a> Row<'a> {
             rule_text: of("/rule/text"),
             name: of("/name"),
             address: of("/address"),
+            path: of("/path"),
+            comm: of("/comm"),
+            pid: number("/pid").and_then(|pid| pid.try_into().ok()),
+            tgid: number("/tgid").and_then(|tgid| tgid.try_into().ok()),
             note: Some(Cow::Borrowed(line)),
             ..Self::of_run(about)
         })

@@ -8,6 +8,8 @@ use arrow_array::{
     UInt16Array, cast::AsArray, types::Int32Type,
 };
 
+use serde_json::Value;
+
 use super::{RunPart, Segment, SegmentError, columns::Row};
 use crate::audit::{
     clock::Time,
@@ -31,7 +33,7 @@ impl Segment {
         if !filter.addresses.is_empty() {
             return Ok(false);
         }
-        let mut columns = vec!["kind", "verdict"];
+        let mut columns = vec!["kind", "verdict", "note"];
         for (list, names) in [
             (List::Minutes, &["time"] as &[&str]),
             (List::Paths, &["path"]),
@@ -70,6 +72,25 @@ struct Counters {
 
 impl Counters {
     fn add(&mut self, batch: &RecordBatch, stats: &mut Stats) -> Result<(), SegmentError> {
+        // A row of these is as many records as it says.
+        let kinds = batch.column_by_name("kind");
+        let kinds = kinds.and_then(|column| column.as_dictionary_opt::<Int32Type>());
+        let repeat = kinds.and_then(|kinds| code_of(kinds, "repeat"));
+        let mut start = 0;
+        if let (Some(kinds), Some(repeat)) = (kinds, repeat) {
+            for (row, key) in kinds.keys().iter().enumerate() {
+                if key == Some(repeat) {
+                    self.add_like(&batch.slice(start, row - start), stats)?;
+                    stats.add(&record(batch, row)?);
+                    start = row + 1;
+                }
+            }
+        }
+        self.add_like(&batch.slice(start, batch.num_rows() - start), stats)
+    }
+
+    /// Adds rows that are a record each.
+    fn add_like(&mut self, batch: &RecordBatch, stats: &mut Stats) -> Result<(), SegmentError> {
         let texts = |name: &str| {
             batch
                 .column_by_name(name)
@@ -283,16 +304,18 @@ fn denials(batch: &RecordBatch, denied: &[bool], stats: &mut Stats) -> Result<()
             others.push((row, one));
         }
     }
-    let mut line = Vec::new();
     for (row, count) in groups.into_values().chain(others) {
-        line.clear();
-        Row::get(batch, row)
-            .line(&mut line)
-            .ok_or(SegmentError::Row(row))?;
-        let record = serde_json::from_slice(&line).map_err(std::io::Error::other)?;
-        stats.denial(&record, count);
+        stats.denial(&record(batch, row)?, count);
     }
     Ok(())
+}
+
+/// The record of a row.
+fn record(batch: &RecordBatch, row: usize) -> Result<Value, SegmentError> {
+    let mut line = Vec::new();
+    let row_of_it = Row::get(batch, row);
+    row_of_it.line(&mut line).ok_or(SegmentError::Row(row))?;
+    Ok(serde_json::from_slice(&line).map_err(std::io::Error::other)?)
 }
 
 impl Row<'_> {

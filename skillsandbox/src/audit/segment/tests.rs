@@ -161,6 +161,7 @@ fn segment(scratch: &Scratch, events: &[Vec<u8>]) -> (Segment, Vec<(String, Stri
     }
     for fields in [
         r#""kind":"dns","verdict":"deny","reason":"no_rule","rule":null,"name":"evil.example","addresses":["203.0.113.9"],"refused":[]"#,
+        r#""kind":"repeat","of":"open","count":40,"from_boot_ns":1,"verdict":"deny","reason":"no_rule","rule":null,"pid":4001,"tgid":4001,"comm":"python3","access":["read"],"path":"/etc/x","path_bytes":null"#,
         r#""kind":"lost","dropped":{"allowed":3,"denied":1,"processes":0},"undecodable":0"#,
     ] {
         let note = note(9, fields);
@@ -300,7 +301,7 @@ fn a_segment_says_of_which_runs_it_is_and_what_they_lost() {
         .iter()
         .map(|part| (part.about.run.as_str(), part.rows, part.lost))
         .collect();
-    assert_eq!(said, [("run-1", 2, 0), ("run-2", 5, 4)]);
+    assert_eq!(said, [("run-1", 2, 0), ("run-2", 6, 4)]);
     let [first, second] = segment.runs() else {
         panic!()
     };

@@ -64,6 +64,13 @@ pub(super) enum What {
         runs: Vec<SealedRun>,
         segments: Vec<SealedSegment>,
     },
+    /// A segment is in another place as well.
+    Shipped {
+        /// From the folder of segments on.
+        file: String,
+        /// The place.
+        to: String,
+    },
     /// A segment was taken away on purpose.
     SegmentRemoved {
         /// From the folder of segments on.

@@ -22,6 +22,7 @@ mod prune;
 mod replay;
 mod seal;
 mod segments;
+mod ship;
 mod verify;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use log::Log;
 pub use prune::{Keep, Kept, Pruned};
 pub use replay::{Replay, ReplayError, Stored};
 pub use seal::Sealed;
+pub use ship::{Destination, ShipError, Shipped};
 pub use verify::{Report, Trouble, verify};
 
 /// Why records cannot be kept, or found.

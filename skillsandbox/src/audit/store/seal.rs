@@ -190,6 +190,7 @@ impl<'s> Stated<'s> {
                     stated.segments.remove(file.as_str());
                     stated.removed.insert(file);
                 }
+                What::Shipped { .. } => {}
                 what => {
                     stated.ends.insert(&statement.run, what);
                 }

@@ -136,6 +136,21 @@ pub fn verify(store: &Store, key: Option<&str>) -> Result<Report, StoreError> {
 }
 
 impl Report {
+    /// Looks for a line of the ledger that was taken off the host.
+    pub fn checkpoint(&mut self, store: &Store, line: &[u8]) -> Result<(), StoreError> {
+        let ledger = store.ledger()?;
+        let mut lines = ledger.split(|byte| *byte == b'\n');
+        let line = line.trim_ascii_end();
+        if line.is_empty() || !lines.any(|there| there == line) {
+            self.trouble(
+                "ledger".to_owned(),
+                "lacks the line of the checkpoint: its end was cut off, or it is another ledger"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
     fn trouble(&mut self, file: String, what: String) {
         self.troubles.push(Trouble { file, what });
     }
@@ -223,7 +238,7 @@ fn stated<'s>(
         let run = statement.run.as_str();
         let fits = match &statement.what {
             // These are looked at by themselves.
-            What::Sealed { .. } | What::SegmentRemoved { .. } => true,
+            What::Sealed { .. } | What::Shipped { .. } | What::SegmentRemoved { .. } => true,
             What::Begin => runs.insert(run, None).is_none(),
             end @ (What::End { .. } | What::Killed { .. }) => {
                 report.killed += usize::from(matches!(end, What::Killed { .. }));

@@ -10,6 +10,7 @@ mod query;
 mod read;
 mod runs;
 mod seal;
+mod ship;
 mod show;
 mod stats;
 mod tail;
@@ -58,6 +59,7 @@ enum Command {
     ///
     /// Exit code 0 when all are sealed, 123 when some log is not as it was written: it stays as it is.
     Seal,
+    Ship(ship::ShipArguments),
     Prune(prune::PruneArguments),
 }
 
@@ -81,6 +83,7 @@ pub(super) fn run(arguments: &AuditArguments) -> anyhow::Result<ExitCode> {
         Command::Export(arguments) => export::run(folder, arguments),
         Command::Verify(arguments) => verify::run(folder, arguments),
         Command::Seal => seal::run(folder),
+        Command::Ship(arguments) => ship::run(folder, arguments),
         Command::Prune(arguments) => prune::run(folder, arguments),
     };
     match outcome {

@@ -27,6 +27,9 @@ pub(super) struct VerifyArguments {
     /// The host's public key, taken off the host before [default: the `key.pub` of the store].
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// A line of the ledger that was taken off the host before: `audit ship` puts one into checkpoints/.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
 }
 
 pub(super) fn run(folder: &Path, arguments: &VerifyArguments) -> anyhow::Result<ExitCode> {
@@ -38,7 +41,12 @@ pub(super) fn run(folder: &Path, arguments: &VerifyArguments) -> anyhow::Result<
         None => None,
     };
     let store = Store::open(folder)?;
-    let report = verify(&store, key.as_deref())?;
+    let mut report = verify(&store, key.as_deref())?;
+    if let Some(file) = &arguments.checkpoint {
+        let line = std::fs::read(file);
+        let line = line.with_context(|| format!("cannot read {}", file.display()))?;
+        report.checkpoint(&store, &line)?;
+    }
     let mut out = io::stdout().lock();
     for trouble in &report.troubles {
         writeln!(

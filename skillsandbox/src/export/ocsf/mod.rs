@@ -155,9 +155,14 @@ fn decided(set: &mut impl FnMut(&str, Value) -> Option<Value>, verdict: &str, re
 /// What userspace itself has to say.
 fn base(kind: &str, about: &About, record: &Value) -> Event {
     let mut event = Event::other(0, 0, kind, json!({}));
-    if kind == "lost" {
+    let count = match kind {
+        "lost" => Some(lost(record)),
+        "repeat" => number(record, "/count"),
+        _ => None,
+    };
+    if let Some(count) = count {
         let time = milliseconds(record);
-        event.fields.insert("count".to_owned(), lost(record).into());
+        event.fields.insert("count".to_owned(), count.into());
         let since = number(record, "/from_boot_ns");
         let start = since
             .and_then(|since| at_boot(about, since))

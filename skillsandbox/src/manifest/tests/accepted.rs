@@ -130,7 +130,7 @@ fn what_is_left_out_has_the_stated_default() {
         manifest.audit,
         Audit {
             on_overflow: OnOverflow::Count,
-            aggregate: Spanned::unwritten(false),
+            aggregate: false,
             ring_kib: 4_096,
         }
     );
@@ -182,7 +182,7 @@ fn every_key_has_its_meaning() {
     assert_eq!(egress[2].protocol, Protocol::Any);
     assert_eq!(manifest.permissions.filesystem.runtime, Runtime::None);
     assert_eq!(manifest.audit.on_overflow, OnOverflow::Deny);
-    assert!(manifest.audit.aggregate.value);
+    assert!(manifest.audit.aggregate);
     assert_eq!(manifest.audit.ring_kib, 128);
     assert_eq!(
         manifest.resources,
@@ -239,7 +239,7 @@ fn rules_know_their_lines() {
     assert_eq!(shown(&permissions.env_vars.allow), entries(&[("LANG", 27)]));
     let set: Vec<_> = permissions.env_vars.set.values().cloned().collect();
     assert_eq!(shown(&set), entries(&[("UTC", 29)]));
-    assert_eq!(manifest.entrypoint.command.line, 43);
+    assert_eq!(manifest.entrypoint.command.line, 44);
 }
 
 #[test]
@@ -249,11 +249,7 @@ fn everything_that_is_not_enforced_yet_is_named_with_its_line() {
         .into_iter()
         .map(|NotEnforced { field, line, .. }| (field, line))
         .collect();
-    let expected = entries(&[
-        ("permissions.filesystem.deny[1]", 22),
-        ("audit.aggregate", 41),
-        ("mode", 1),
-    ]);
+    let expected = entries(&[("permissions.filesystem.deny[1]", 22), ("mode", 1)]);
     assert_eq!(found, expected);
 }
 

@@ -101,7 +101,7 @@ fn what_a_killed_recorder_left_is_ended_where_it_is_and_sealed() {
 
     // What is said to be whole is held to it.
     let ended = fs::read_to_string(&ledger).unwrap();
-    let ended: Vec<_> = ended.split_inclusive('\n').take(3).collect();
+    let ended: Vec<_> = ended.split_inclusive('\n').take(4).collect();
     assert!(ended[2].contains("\"what\":\"killed\""), "{ended:?}");
     fs::write(&ledger, ended.concat()).unwrap();
     fs::remove_dir_all(folder.join("segments")).unwrap();

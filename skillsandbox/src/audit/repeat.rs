@@ -1,0 +1,133 @@
+//! Accesses that the kernel side counted with an earlier one, which has the record.
+
+use std::collections::HashMap;
+
+use skillsandbox_common::{
+    header::EventPrefix,
+    slot::{FOLD_KEY_LEN, Fold},
+};
+use zerocopy::FromBytes;
+
+use super::{
+    clock::Clock,
+    decode::decode,
+    describe::Knowledge,
+    process::Processes,
+    record::{Event, FileAccess, Record, Repeat, StatedRule, What},
+    sequence::Sequences,
+    text::{Escaped, HexUnlessUtf8},
+};
+
+/// The event that others are like: without its time and sequence number, and with zeros after it.
+pub type Like = [u8; FOLD_KEY_LEN];
+
+/// What was counted, and what of it was told.
+#[derive(Debug)]
+pub struct Repeats {
+    told: HashMap<Like, u64>,
+    /// When it was last looked, in nanoseconds since boot.
+    looked: u64,
+    /// Everything that was told.
+    sum: u64,
+}
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self {
+            told: HashMap::new(),
+            looked: Clock::boot_ns(),
+            sum: 0,
+        }
+    }
+}
+
+impl Repeats {
+    /// All accesses that were told of.
+    pub(super) fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// What is new in these counts, each with what it is called and how it was decided on, and how often. What cannot be read is left
+    /// out, and missing from the sum.
+    pub(super) fn new_ones<'k>(
+        &mut self,
+        counted: &[(Like, Fold)],
+        knowledge: &'k Knowledge<'_>,
+        mut take: impl FnMut(&Record<'_>, u64, Repeat),
+    ) {
+        let from = std::mem::replace(&mut self.looked, Clock::boot_ns());
+        for (like, fold) in counted {
+            let told = self.told.entry(*like).or_default();
+            let count = fold.count.saturating_sub(*told);
+            if count == 0 {
+                continue;
+            }
+            *told = fold.count;
+            let mut event = *like;
+            let Some(event) = numbered(&mut event) else {
+                continue;
+            };
+            let Ok(event) = decode(event) else { continue };
+            let (processes, sequences) = (Processes::default(), Sequences::default());
+            let record = knowledge.describe(&event, &processes, &sequences);
+            if let What::Event(described) = &record.what
+                && let Some(repeat) = repeat(described, count, from)
+            {
+                self.sum += count;
+                take(&record, count, repeat);
+            }
+        }
+    }
+
+    /// Those like this are not counted any more.
+    pub(super) fn forget(&mut self, like: &Like) {
+        self.told.remove(like);
+    }
+}
+
+/// The bytes of the event, with a number, as every event has one.
+fn numbered(like: &mut Like) -> Option<&[u8]> {
+    let (prefix, _) = EventPrefix::mut_from_prefix(like).ok()?;
+    prefix.actor.sequence = 1;
+    let length = usize::try_from(prefix.header.length).ok()?;
+    like.get(..length)
+}
+
+fn repeat(event: &Event<'_>, count: u64, from_boot_ns: u64) -> Option<Repeat> {
+    let (of, file) = event.file()?;
+    let FileAccess {
+        decided,
+        actor,
+        access,
+        path,
+        path_bytes,
+        ..
+    } = file;
+    let text = |bytes: &[u8]| match str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => Escaped(bytes).to_string(),
+    };
+    let HexUnlessUtf8(bytes) = path_bytes;
+    Some(Repeat {
+        of,
+        count,
+        from_boot_ns,
+        verdict: decided.verdict,
+        reason: decided.reason,
+        rule: decided.rule.as_ref().map(|rule| StatedRule {
+            number: rule.number,
+            text: rule.text.unwrap_or_default().to_owned(),
+            line: rule.line.and_then(|line| line.try_into().ok()),
+        }),
+        pid: actor.pid,
+        tgid: actor.tgid,
+        comm: text(actor.comm.0),
+        access: *access,
+        path: path.map(|path| text(path.0)),
+        path_bytes: str::from_utf8(bytes).is_err().then(|| hex(bytes)),
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
