@@ -191,7 +191,7 @@ pub unsafe fn record(
         actor::fill(prefix, kind, decision, total as u32);
         if slot_flags != slot::NO_POLICY
             && slot_flags & FLAG_AGGREGATE != 0
-            && emit::fold(slot, scratch, total)
+            && emit::fold(slot, scratch)
         {
             return if (*prefix).header.verdict == Verdict::Allow as u8 {
                 Verdict::Allow

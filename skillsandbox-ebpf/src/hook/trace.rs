@@ -177,10 +177,7 @@ unsafe fn record(
         let prefix = &raw mut (*event).prefix;
         actor::fill(prefix, kind, decision, total as u32);
         let flags = slot::flags(slot);
-        if flags == slot::NO_POLICY
-            || flags & FLAG_AGGREGATE == 0
-            || !emit::fold(slot, scratch, total)
-        {
+        if flags == slot::NO_POLICY || flags & FLAG_AGGREGATE == 0 || !emit::fold(slot, scratch) {
             emit::access(slot, 0, prefix, total);
         }
         scratch::release(scratch);

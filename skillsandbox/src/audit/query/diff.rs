@@ -87,7 +87,8 @@ impl Diff {
 fn deed(record: &Value) -> Option<Deed> {
     let of = |pointer: &str| text(record, pointer);
     let shown = |text: &str| Quoted(text.as_bytes()).to_string();
-    let kind = of("/kind")?;
+    // What is done once more is no other deed.
+    let kind = of("/kind").filter(|kind| *kind != "repeat")?;
     let object = match (of("/path"), of("/name"), of("/address")) {
         (Some(path), ..) => shown(&without_ids(path)),
         (_, name, Some(address)) if kind != "address" => {

@@ -82,15 +82,20 @@ impl Tree {
         let Some(process) = self.processes.get_mut(index) else {
             return;
         };
+        // One that was counted with an earlier one is as many as it says.
+        let (kind, times) = match (kind, text(record, "/of"), number(record, "/count")) {
+            ("repeat", Some(of), Some(times)) => (of, times),
+            _ => (kind, 1),
+        };
         if text(record, "/verdict") == Some("deny") {
             let denial = format!("{kind} {}", object(record));
             if process.denials.len() < DENIALS_MAX || process.denials.contains_key(&denial) {
-                *process.denials.entry(denial).or_default() += 1;
+                *process.denials.entry(denial).or_default() += times;
             } else {
-                process.more_denials += 1;
+                process.more_denials += times;
             }
         } else {
-            *process.counts.entry(kind.to_owned()).or_default() += 1;
+            *process.counts.entry(kind.to_owned()).or_default() += times;
             if kind == "exec"
                 && let Some(path) = text(record, "/path")
             {

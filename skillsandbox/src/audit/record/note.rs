@@ -115,7 +115,7 @@ pub struct Limit {
 }
 
 /// Accesses to a file that differ in nothing but their time from one that has a record: what was done once more, by the
-/// same thread, to the same file, with the same outcome.
+/// thread of this number, to the same file, with the same outcome.
 #[derive(Clone, Debug, Serialize)]
 pub struct Repeat {
     /// The kind of the record.
