@@ -64,19 +64,26 @@ pub(crate) fn plain() -> Result<PathBuf> {
 /// Builds `skillsandbox` so that it can leave out layers, which a release cannot, and returns the
 /// path of the program.
 pub(crate) fn layered() -> Result<PathBuf> {
-    let features = [
-        "--no-default-features",
-        "--features",
-        "test-layers",
-        "--profile",
-        "layers",
-    ];
+    with_layers(&["--profile", "layers"])?;
+    Ok(paths::target().join("layers/skillsandbox"))
+}
+
+/// The same, as fast as a release: what is measured.
+pub(crate) fn layered_release() -> Result<PathBuf> {
+    let folder = paths::target().join("bench");
+    let place = folder.to_string_lossy();
+    with_layers(&["--release", "--target-dir", &place])?;
+    Ok(folder.join("release/skillsandbox"))
+}
+
+fn with_layers(options: &[&str]) -> Result<()> {
+    let features = ["--no-default-features", "--features", "test-layers"];
     process::run(
         cargo("build")
             .args(["--package", "skillsandbox"])
-            .args(features),
-    )?;
-    Ok(paths::target().join("layers/skillsandbox"))
+            .args(features)
+            .args(options),
+    )
 }
 
 /// Builds the program that tries attacks and returns its path. Linked statically: what it can do is

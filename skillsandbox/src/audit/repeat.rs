@@ -15,7 +15,7 @@ use super::{
     process::Processes,
     record::{Event, FileAccess, Record, Repeat, StatedRule, What},
     sequence::Sequences,
-    text::{Escaped, HexUnlessUtf8},
+    text::Escaped,
 };
 
 /// The event that others are like: without its time and sequence number, and with zeros after it.
@@ -49,10 +49,10 @@ impl Repeats {
 
     /// What is new in these counts, each with what it is called and how it was decided on, and how often. What cannot be read is left
     /// out, and missing from the sum.
-    pub(super) fn new_ones<'k>(
+    pub(super) fn new_ones(
         &mut self,
         counted: &[(Like, Fold)],
-        knowledge: &'k Knowledge<'_>,
+        knowledge: &Knowledge<'_>,
         mut take: impl FnMut(&Record<'_>, u64, Repeat),
     ) {
         let from = std::mem::replace(&mut self.looked, Clock::boot_ns());
@@ -107,7 +107,6 @@ fn repeat(event: &Event<'_>, count: u64, from_boot_ns: u64) -> Option<Repeat> {
         Ok(text) => text.to_owned(),
         Err(_) => Escaped(bytes).to_string(),
     };
-    let HexUnlessUtf8(bytes) = path_bytes;
     Some(Repeat {
         of,
         count,
@@ -124,10 +123,8 @@ fn repeat(event: &Event<'_>, count: u64, from_boot_ns: u64) -> Option<Repeat> {
         comm: text(actor.comm.0),
         access: *access,
         path: path.map(|path| text(path.0)),
-        path_bytes: str::from_utf8(bytes).is_err().then(|| hex(bytes)),
+        path_bytes: serde_json::to_value(path_bytes)
+            .ok()
+            .and_then(|hex| hex.as_str().map(str::to_owned)),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

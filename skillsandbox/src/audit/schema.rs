@@ -323,7 +323,7 @@ fn written() -> Vec<Value> {
         if sequence == 1 {
             let program = Executable {
                 path: b"/usr/bin/python3.13"[..].into(),
-                source: super::code::Code::Known(PathSource::Resolved),
+                source: Code::Known(PathSource::Resolved),
                 since: 1,
             };
             processes.exec(event.prefix.actor.tgid, program, &sequences);

@@ -164,12 +164,11 @@ impl Maps {
         let (files, networks) = rules(tables)?;
         let events =
             make_ring("events", wanted.bytes).map_err(KernelError::map("make", MAP_EVENTS))?;
-        let folds = match wanted.aggregate {
-            true => Some(
-                FoldMap::create(room(FOLDS_MAX), 0).map_err(KernelError::map("make", MAP_FOLDS))?,
-            ),
-            false => None,
-        };
+        let folds = wanted
+            .aggregate
+            .then(|| FoldMap::create(room(FOLDS_MAX), 0))
+            .transpose()
+            .map_err(KernelError::map("make", MAP_FOLDS))?;
         let denials =
             make_ring("denials", DENIALS_BYTES).map_err(KernelError::map("make", MAP_DENIALS))?;
         together([

@@ -113,7 +113,7 @@ fn programs() -> Result<Programs> {
     build::run(&build::Options::release())?;
     Ok(Programs {
         plain: paths::target().join("release/skillsandbox"),
-        layered: build::layered()?,
+        layered: build::layered_release()?,
         workload: paths::target().join("release/workload"),
     })
 }

@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn who_is_not_listened_to_is_told() {
-        let work = |_: &(), tell: &mut dyn FnMut(()) -> io::Result<()>| while tell(()).is_ok() {};
+        let work = |(): &(), tell: &mut dyn FnMut(()) -> io::Result<()>| while tell(()).is_ok() {};
         let done = in_order(&[(); 9], work, |(), ()| Err(io::Error::other("enough")));
         assert_eq!(done.unwrap_err().to_string(), "enough");
     }
