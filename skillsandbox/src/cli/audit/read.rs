@@ -40,7 +40,7 @@ pub(super) struct Which<'a> {
 /// Segments that are looked at together.
 const SEARCHED: usize = 32;
 /// Rows of a segment that one processor looks at while another looks at the next.
-const PIECE: usize = 256 * 1024;
+const PIECE: usize = 512 * 1024;
 /// Bytes of lines that are handed over together.
 const BATCH_BYTES: usize = 256 * 1024;
 
