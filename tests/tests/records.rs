@@ -246,9 +246,11 @@ fn accesses_that_differ_in_nothing_but_their_time_are_counted_where_that_is_aske
             granted.to_str().expect("text"),
             denied.to_str().expect("text"),
         ] {
-            let stats = ["stats", "--list=paths", "--path", path];
-            let counted = told(&audit(&store, &stats), 0);
-            assert!(counted.trim_start().starts_with("500 "), "{counted}");
+            for more in [&[][..], &["--kind=open"]] {
+                let stats = [&["stats", "--list=paths", "--path", path], more].concat();
+                let counted = told(&audit(&store, &stats), 0);
+                assert!(counted.trim_start().starts_with("500 "), "{counted}");
+            }
         }
         told(&audit(&store, &["seal"]), 0);
     }

@@ -6,7 +6,7 @@ use skillsandbox_common::{
     header::EventPrefix,
     slot::{FOLD_KEY_LEN, Fold},
 };
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     clock::Clock,
@@ -87,8 +87,10 @@ impl Repeats {
 
 /// The bytes of the event, with a number, as every event has one.
 fn numbered(like: &mut Like) -> Option<&[u8]> {
-    let (prefix, _) = EventPrefix::mut_from_prefix(like).ok()?;
+    // A copy: nobody says that it lies as its numbers must.
+    let (mut prefix, _) = EventPrefix::read_from_prefix(like).ok()?;
     prefix.actor.sequence = 1;
+    prefix.write_to_prefix(like).ok()?;
     let length = usize::try_from(prefix.header.length).ok()?;
     like.get(..length)
 }

@@ -216,7 +216,7 @@ fn repeats(
 
 /// Whether the thread of this event is no more.
 fn is_gone(like: &Like) -> bool {
-    EventPrefix::ref_from_prefix(like)
+    EventPrefix::read_from_prefix(like)
         .is_ok_and(|(prefix, _)| !Path::new(&format!("/proc/{}", prefix.actor.pid)).exists())
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::REPEAT;
 use crate::audit::field::{number, text};
 use crate::audit::text::Quoted;
 
@@ -88,7 +89,7 @@ fn deed(record: &Value) -> Option<Deed> {
     let of = |pointer: &str| text(record, pointer);
     let shown = |text: &str| Quoted(text.as_bytes()).to_string();
     // What is done once more is no other deed.
-    let kind = of("/kind").filter(|kind| *kind != "repeat")?;
+    let kind = of("/kind").filter(|kind| *kind != REPEAT)?;
     let object = match (of("/path"), of("/name"), of("/address")) {
         (Some(path), ..) => shown(&without_ids(path)),
         (_, name, Some(address)) if kind != "address" => {

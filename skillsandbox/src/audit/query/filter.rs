@@ -12,6 +12,9 @@ use serde_json::Value;
 use crate::audit::field::{number, text};
 use crate::manifest::Cidr;
 
+/// The kind of records that stand for others.
+pub(crate) const REPEAT: &str = "repeat";
+
 /// Every one that is set must hold; of a list, one.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -21,7 +24,7 @@ pub struct Filter {
     pub until: Option<Moment>,
     /// `allow` or `deny`.
     pub verdict: Option<String>,
-    /// The field `kind`.
+    /// The field `kind`, and of what was done once more, `of`.
     pub kinds: Vec<String>,
     /// The path of a file or of a unix socket.
     pub paths: Vec<GlobMatcher>,
@@ -144,9 +147,14 @@ impl Filter {
                 .as_deref()
                 .is_none_or(|wanted| text(field) == Some(wanted))
         };
+        let is_kind = |kind: &str| self.kinds.iter().any(|wanted| wanted == kind);
+        // What was done once more is of the kind that it was.
+        let kind = || match text("/kind") {
+            Some(REPEAT) => is_kind(REPEAT) || text("/of").is_some_and(is_kind),
+            kind => kind.is_some_and(is_kind),
+        };
         is(&self.verdict, "/verdict")
-            && (self.kinds.is_empty()
-                || text("/kind").is_some_and(|kind| self.kinds.iter().any(|wanted| wanted == kind)))
+            && (self.kinds.is_empty() || kind())
             && one_of(&self.paths, text("/path"))
             && one_of(&self.names, text("/name"))
             && self.address(record)

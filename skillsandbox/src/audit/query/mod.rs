@@ -10,7 +10,7 @@ mod tree;
 
 pub use diff::{Diff, Difference};
 pub use filter::{Filter, Moment, Process, RuleIs};
-pub(crate) use filter::{glob, path_glob};
+pub(crate) use filter::{REPEAT, glob, path_glob};
 pub use finding::{CLASSES, Class, Finding, Findings, Severity};
 pub use show::{Format, Output, deed, sentence};
 pub(crate) use stats::{Count, host};

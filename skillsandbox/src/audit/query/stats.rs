@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::show::object;
+use super::{REPEAT, show::object};
 use crate::audit::field::{number, text};
 use crate::audit::text::{Escaped, Quoted};
 
@@ -159,7 +159,7 @@ impl Stats {
         let Some(kind) = of("/kind") else { return };
         let mut count = Count::one(of("/verdict") == Some("deny"));
         let mut kind = kind;
-        if let ("repeat", Some(of), Some(times)) = (kind, of("/of"), number(record, "/count")) {
+        if let (REPEAT, Some(of), Some(times)) = (kind, of("/of"), number(record, "/count")) {
             kind = of;
             count = count.times(times);
         }
@@ -213,7 +213,8 @@ impl Stats {
         let of = |pointer: &str| text(record, pointer);
         let program = of("/executable").or(of("/comm"));
         let by = program.map_or("the name server".to_owned(), quoted);
-        let kind = of("/kind").unwrap_or_default();
+        let kind = of("/kind").filter(|kind| *kind != REPEAT).or(of("/of"));
+        let kind = kind.unwrap_or_default();
         self.denials
             .add(&format!("{kind} {} by {by}", object(record)), count);
     }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::show::object;
+use super::{REPEAT, show::object};
 use crate::audit::field::{number, text};
 use crate::audit::text::Quoted;
 
@@ -84,7 +84,7 @@ impl Tree {
         };
         // One that was counted with an earlier one is as many as it says.
         let (kind, times) = match (kind, text(record, "/of"), number(record, "/count")) {
-            ("repeat", Some(of), Some(times)) => (of, times),
+            (REPEAT, Some(of), Some(times)) => (of, times),
             _ => (kind, 1),
         };
         if text(record, "/verdict") == Some("deny") {

@@ -16,7 +16,7 @@ use parquet::{
     schema::types::SchemaDescriptor,
 };
 
-use crate::audit::query::{Filter, Process, RuleIs};
+use crate::audit::query::{Filter, Process, REPEAT, RuleIs};
 
 /// The columns with ids of threads and processes.
 pub(super) const IDS: [&str; 2] = ["tgid", "pid"];
@@ -67,7 +67,8 @@ pub(super) fn conditions(
     }
     if !filter.kinds.is_empty() {
         let kinds = filter.kinds.clone();
-        let is_one = move |kind: &str| kinds.iter().any(|wanted| wanted == kind);
+        // What was done once more can be of any.
+        let is_one = move |kind: &str| kind == REPEAT || kinds.iter().any(|wanted| wanted == kind);
         conditions.push(text(&["kind"], Box::new(is_one)));
     }
     if !filter.names.is_empty() {

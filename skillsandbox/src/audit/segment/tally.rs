@@ -14,7 +14,7 @@ use super::{RunPart, Segment, SegmentError, columns::Row};
 use crate::audit::{
     clock::Time,
     json,
-    query::{Count, Filter, List, Stats, host},
+    query::{Count, Filter, List, REPEAT, Stats, host},
 };
 
 /// Rows that are read at once.
@@ -52,7 +52,7 @@ impl Segment {
         for piece in 0..search.pieces() {
             let mut counters = Counters::default();
             for batch in search.batches(piece, columns.as_deref(), BATCH)? {
-                counters.add(&batch?, stats)?;
+                counters.add(&batch?, filter, stats)?;
             }
             counters.flush(stats);
         }
@@ -71,17 +71,25 @@ struct Counters {
 }
 
 impl Counters {
-    fn add(&mut self, batch: &RecordBatch, stats: &mut Stats) -> Result<(), SegmentError> {
+    fn add(
+        &mut self,
+        batch: &RecordBatch,
+        filter: &Filter,
+        stats: &mut Stats,
+    ) -> Result<(), SegmentError> {
         // A row of these is as many records as it says.
         let kinds = batch.column_by_name("kind");
         let kinds = kinds.and_then(|column| column.as_dictionary_opt::<Int32Type>());
-        let repeat = kinds.and_then(|kinds| code_of(kinds, "repeat"));
+        let repeat = kinds.and_then(|kinds| code_of(kinds, REPEAT));
         let mut start = 0;
         if let (Some(kinds), Some(repeat)) = (kinds, repeat) {
             for (row, key) in kinds.keys().iter().enumerate() {
                 if key == Some(repeat) {
                     self.add_like(&batch.slice(start, row - start), stats)?;
-                    stats.add(&record(batch, row)?);
+                    let one = record(batch, row)?;
+                    if filter.matches(&one) {
+                        stats.add(&one);
+                    }
                     start = row + 1;
                 }
             }
