@@ -1,6 +1,6 @@
 //! The options by which records are asked for.
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use clap::{Args, ValueEnum};
 use globset::GlobMatcher;
@@ -89,7 +89,21 @@ impl Asked {
         store: &Store,
         mut take: impl FnMut(&About, &Value, &[u8]) -> io::Result<()>,
     ) -> anyhow::Result<Option<u8>> {
-        let ((), unread) = self.ask(store, |records, which| records.each(which, &mut take))?;
+        let ((), unread) =
+            self.ask(store, None, |records, which| records.each(which, &mut take))?;
+        Ok(unread)
+    }
+
+    /// The same, and of logs no more than these bytes.
+    pub(super) fn each_within(
+        &self,
+        store: &Store,
+        lengths: &BTreeMap<String, u64>,
+        mut take: impl FnMut(&About, &Value, &[u8]) -> io::Result<()>,
+    ) -> anyhow::Result<Option<u8>> {
+        let ((), unread) = self.ask(store, Some(lengths), |records, which| {
+            records.each(which, &mut take)
+        })?;
         Ok(unread)
     }
 
@@ -99,12 +113,13 @@ impl Asked {
         store: &Store,
         lists: &[List],
     ) -> anyhow::Result<(Stats, Option<u8>)> {
-        self.ask(store, |records, which| records.tally(which, lists))
+        self.ask(store, None, |records, which| records.tally(which, lists))
     }
 
     fn ask<T>(
         &self,
         store: &Store,
+        lengths: Option<&BTreeMap<String, u64>>,
         question: impl FnOnce(&mut Records<'_>, &Which<'_>) -> io::Result<T>,
     ) -> anyhow::Result<(T, Option<u8>)> {
         let mut records = Records::of(store)?;
@@ -113,6 +128,7 @@ impl Asked {
             filter: &self.filter(),
             run: one.as_deref(),
             wanted: &self.wanted(),
+            lengths,
         };
         let answer = question(&mut records, &which)?;
         records.warn_of_losses();

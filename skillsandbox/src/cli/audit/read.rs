@@ -35,6 +35,8 @@ pub(super) struct Which<'a> {
     pub(super) run: Option<&'a str>,
     /// … and of runs for which this does.
     pub(super) wanted: &'a (dyn Fn(&About) -> bool + Sync),
+    /// How much is read of the logs of these runs; of others nothing. `None` for all that there is.
+    pub(super) lengths: Option<&'a BTreeMap<String, u64>>,
 }
 
 /// Segments that are looked at together.
@@ -131,6 +133,7 @@ impl<'s> Records<'s> {
             filter: &Filter::default(),
             run: Some(run),
             wanted: &|_| true,
+            lengths: None,
         };
         self.each(&which, &mut |_, record, _| take(record))
     }
@@ -282,19 +285,43 @@ impl<'s> Records<'s> {
     }
 
     fn logs(&mut self, which: &Which<'_>, take: &mut Take<'_>) -> io::Result<()> {
-        let mut unread = Vec::new();
+        let (mut unread, mut gone) = (Vec::new(), Vec::new());
         for run in &self.logs {
             if which.run.is_some_and(|only| only != run) {
                 continue;
             }
-            let read = log(self.store, run, which.wanted, |about, line| {
-                let record = serde_json::from_slice(line)?;
-                self.lost += field::lost(&record);
-                if which.filter.matches(&record) {
-                    take(about, &record, line)?;
+            let most = match which.lengths {
+                None => u64::MAX,
+                Some(lengths) => lengths.get(run).copied().unwrap_or_default(),
+            };
+            let opened = match self.store.log(run) {
+                Ok(opened) => opened,
+                Err(StoreError::System { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound =>
+                {
+                    gone.push(run.clone());
+                    continue;
                 }
-                Ok(())
-            });
+                Err(error) => {
+                    unread.push(error.to_string());
+                    continue;
+                }
+            };
+            let read = log(
+                self.store,
+                opened,
+                run,
+                most,
+                which.wanted,
+                |about, line| {
+                    let record = serde_json::from_slice(line)?;
+                    self.lost += field::lost(&record);
+                    if which.filter.matches(&record) {
+                        take(about, &record, line)?;
+                    }
+                    Ok(())
+                },
+            );
             match read {
                 Ok(()) => {}
                 Err(ReplayError::Taker(error)) => return Err(error),
@@ -304,7 +331,38 @@ impl<'s> Records<'s> {
         for what in &unread {
             self.unread(what);
         }
-        Ok(())
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.sealed_meanwhile(&gone, which, take)
+    }
+
+    /// Takes runs from segments whose logs were there when we looked first.
+    fn sealed_meanwhile(
+        &mut self,
+        gone: &[String],
+        which: &Which<'_>,
+        take: &mut Take<'_>,
+    ) -> io::Result<()> {
+        for run in gone {
+            self.logs.remove(run);
+        }
+        let known = self.segments.len();
+        let new: Vec<String> = self
+            .store
+            .segments()
+            .map_err(io::Error::other)?
+            .into_iter()
+            .filter(|name| self.segments.iter().all(|(known, _)| known != name))
+            .collect();
+        for name in new {
+            match self.store.segment(&name) {
+                Ok(segment) => self.segments.push((name, segment)),
+                Err(error) => self.unread(&error.to_string()),
+            }
+        }
+        let new: Vec<usize> = (known..self.segments.len()).collect();
+        self.segments(&new, which, take)
     }
 
     /// Says what could not be read.
@@ -362,18 +420,21 @@ pub(super) fn about(store: &Store, run: &str) -> Result<About, ReplayError> {
     Ok(Replay::open(BufReader::new(log), run)?.about().clone())
 }
 
-/// Hands out the records of a log.
+/// Hands out the records of a log, up to so many bytes.
 fn log(
     store: &Store,
+    log: File,
     run: &str,
+    most: u64,
     wanted: &dyn Fn(&About) -> bool,
     take: impl FnMut(&About, &[u8]) -> io::Result<()>,
 ) -> Result<(), ReplayError> {
-    let log = store.log(run).map_err(io::Error::other)?;
     // A frame may be half there just now.
     let is_written = store.is_written(&log).map_err(io::Error::other)?;
-    match all(log, run, wanted, take) {
-        Err(ReplayError::NoAbout | ReplayError::Frame(FrameError::Cut { .. })) if is_written => {
+    match all(log, run, most, wanted, take) {
+        Err(ReplayError::NoAbout | ReplayError::Frame(FrameError::Cut { .. }))
+            if is_written || most < u64::MAX =>
+        {
             Ok(())
         }
         read => read,
@@ -383,11 +444,12 @@ fn log(
 fn all(
     log: File,
     run: &str,
+    most: u64,
     wanted: &dyn Fn(&About) -> bool,
     mut take: impl FnMut(&About, &[u8]) -> io::Result<()>,
 ) -> Result<(), ReplayError> {
     // Not what is written meanwhile: it could be written faster than it is read.
-    let length = log.metadata()?.len();
+    let length = log.metadata()?.len().min(most);
     let mut replay = Replay::open(BufReader::new(log.take(length)), run)?;
     if !wanted(replay.about()) {
         return Ok(());

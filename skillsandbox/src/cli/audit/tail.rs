@@ -1,7 +1,7 @@
 //! `skillsandbox audit tail`.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::File,
     io::{self, Read, Write},
     path::Path,
@@ -55,15 +55,27 @@ pub(super) fn run(folder: &Path, arguments: &TailArguments) -> anyhow::Result<Ex
     let store = Arc::new(Store::open(folder)?);
     // Where each log has come to, before it is read: what comes after is not missed.
     let mut followed = Followed::default();
-    let known = followed.lengths(&store)?;
-    let mut last: VecDeque<(String, Vec<u8>)> = VecDeque::new();
-    let unread = arguments.asked.each(&store, |about, _, line| {
-        last.push_back((about.run.clone(), line.to_vec()));
-        if last.len() > arguments.lines {
-            last.pop_front();
+    let (mut lengths, mut growing) = (BTreeMap::new(), Vec::new());
+    for (run, log) in followed.new_ones(&store)? {
+        let log = log?;
+        // One that is over has no more to come.
+        let is_written = store.is_written(&log)?;
+        let length = log.metadata()?.len();
+        lengths.insert(run.clone(), length);
+        if is_written {
+            growing.push((run, log, length));
         }
-        Ok(())
-    })?;
+    }
+    let mut last: VecDeque<(String, Vec<u8>)> = VecDeque::new();
+    let unread = arguments
+        .asked
+        .each_within(&store, &lengths, |about, _, line| {
+            last.push_back((about.run.clone(), line.to_vec()));
+            if last.len() > arguments.lines {
+                last.pop_front();
+            }
+            Ok(())
+        })?;
     let mut output = Output::new(io::stdout(), arguments.format);
     for (run, line) in &last {
         output.record(run, &serde_json::from_slice(line)?, line)?;
@@ -78,9 +90,10 @@ pub(super) fn run(folder: &Path, arguments: &TailArguments) -> anyhow::Result<Ex
         });
     }
     let (send, lines) = mpsc::sync_channel(WAITING_MAX);
-    for (run, length) in known {
-        if store.is_written(&store.log(&run)?)? {
-            follow_aside(&store, run, length, &send);
+    for (run, log, length) in growing {
+        // One that is not there any more was taken whole, from its segment.
+        if store.log(&run).is_ok() {
+            follow_aside(&store, run, log, length, &send);
         }
     }
     loop {
@@ -91,8 +104,8 @@ pub(super) fn run(folder: &Path, arguments: &TailArguments) -> anyhow::Result<Ex
                 io::stdout().flush()?;
             }
         }
-        for (run, _) in followed.lengths(&store)? {
-            follow_aside(&store, run, 0, &send);
+        for (run, log) in followed.new_ones(&store)? {
+            follow_aside(&store, run, log?, 0, &send);
         }
     }
 }
@@ -105,31 +118,35 @@ type Line = (Arc<About>, Vec<u8>);
 struct Followed(BTreeSet<String>);
 
 impl Followed {
-    /// Logs that are new, with their lengths.
-    fn lengths(&mut self, store: &Store) -> anyhow::Result<Vec<(String, u64)>> {
-        let mut lengths = Vec::new();
-        for run in store.runs()?.0 {
+    /// Logs that are new, each opened when it is its turn. What is open is read to its end, also when it is sealed meanwhile.
+    fn new_ones<'f>(
+        &'f mut self,
+        store: &'f Store,
+    ) -> anyhow::Result<impl Iterator<Item = (String, io::Result<File>)> + 'f> {
+        let runs = store.runs()?.0.into_iter();
+        Ok(runs.filter_map(|run| {
             if self.0.contains(&run) {
-                continue;
+                return None;
             }
             // One that was sealed meanwhile is over.
-            let Ok(log) = store.log(&run) else { continue };
-            let length = log.metadata()?.len();
+            let log = store.log(&run).ok()?;
             // One that is only just made is looked at again.
-            if length > 0 {
-                self.0.insert(run.clone());
-                lengths.push((run, length));
+            match log.metadata() {
+                Ok(status) if status.len() == 0 => None,
+                status => {
+                    self.0.insert(run.clone());
+                    Some((run, status.map(|_| log)))
+                }
             }
-        }
-        Ok(lengths)
+        }))
     }
 }
 
 /// Sends every record that comes after so many bytes of a log, until the log is over.
-fn follow_aside(store: &Arc<Store>, run: String, after: u64, send: &SyncSender<Line>) {
+fn follow_aside(store: &Arc<Store>, run: String, log: File, after: u64, send: &SyncSender<Line>) {
     let (store, send) = (Arc::clone(store), send.clone());
     thread::spawn(move || {
-        if let Err(error) = follow(&store, &run, after, &send) {
+        if let Err(error) = follow(&store, &run, log, after, &send) {
             tracing::error!("runs/{}.log {error}", Escaped(run.as_bytes()));
         }
     });
@@ -138,10 +155,10 @@ fn follow_aside(store: &Arc<Store>, run: String, after: u64, send: &SyncSender<L
 fn follow(
     store: &Store,
     run: &str,
+    file: File,
     after: u64,
     send: &SyncSender<Line>,
 ) -> Result<(), ReplayError> {
-    let file = store.log(run).map_err(io::Error::other)?;
     let at = Arc::new(AtomicU64::new(0));
     let growing = Growing {
         lock: file.try_clone()?,

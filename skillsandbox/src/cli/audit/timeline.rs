@@ -40,6 +40,7 @@ pub(super) fn run(folder: &Path, arguments: &TimelineArguments) -> anyhow::Resul
     let mut records = Records::of(&store)?;
     let run = records.find(&arguments.run)?;
     let which = Which {
+        lengths: None,
         filter: &Filter {
             process: arguments.process.clone(),
             ..Filter::default()
