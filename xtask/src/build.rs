@@ -70,10 +70,8 @@ pub(crate) fn layered() -> Result<PathBuf> {
 
 /// The same, as fast as a release: what is measured.
 pub(crate) fn layered_release() -> Result<PathBuf> {
-    let folder = paths::target().join("bench");
-    let place = folder.to_string_lossy();
-    with_layers(&["--release", "--target-dir", &place])?;
-    Ok(folder.join("release/skillsandbox"))
+    with_layers(&["--profile", "measured"])?;
+    Ok(paths::target().join("measured/skillsandbox"))
 }
 
 fn with_layers(options: &[&str]) -> Result<()> {
