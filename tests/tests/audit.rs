@@ -176,6 +176,49 @@ fn what_is_kept_is_what_was_written_out_and_can_be_asked_for() {
 }
 
 #[test]
+fn a_follower_that_comes_in_the_middle_is_given_each_record_once_whatever_is_sealed_meanwhile() {
+    let scene = Scene::new("middle");
+    let store = scene.path("audit");
+    let shell = |script: &str| kept(Run::shell(&scene, &Manifest::default(), script), &store);
+    let before = shell("true").end().with_code(0);
+    // It goes on while it is read.
+    let mut busy = shell("i=0; while [ $i -lt 20000 ]; do : < /etc/ld.so.cache; i=$((i+1)); done");
+    let child = busy.start();
+    let patience = Instant::now();
+    while !fs::metadata(busy.events_file()).is_ok_and(|file| file.len() > 100_000) {
+        assert!(patience.elapsed() < PATIENCE, "no records");
+        sleep(Duration::from_millis(1));
+    }
+    let mut command = skillsandbox();
+    command.args(["audit", "--audit-dir"]).arg(&store);
+    command.args(["tail", "--follow", "--lines=1000000", "--format=jsonl"]);
+    let output = scene.path("followed");
+    let file = fs::File::create(&output).expect("a file");
+    let mut tail = command.stdout(file).spawn().expect("skillsandbox starts");
+    told(&audit(&store, &["seal"]), 0);
+    let during = busy.read(child.wait_with_output().expect("its end"));
+    told(&audit(&store, &["seal"]), 0);
+    let after = shell("true").end().with_code(0);
+    let all = [&before, &during, &after].map(|ran| ran.events_text.as_str());
+    let mut expected: Vec<&str> = all.iter().flat_map(|text| text.lines()).collect();
+    expected.sort_unstable();
+    let started = Instant::now();
+    loop {
+        let lines = fs::read_to_string(&output).expect("its lines");
+        let mut lines: Vec<&str> = lines.lines().collect();
+        if lines.len() >= expected.len() || started.elapsed() > PATIENCE {
+            lines.sort_unstable();
+            assert_eq!(lines.len(), expected.len());
+            assert!(lines == expected);
+            break;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    tail.kill().expect("it goes on");
+    tail.wait().expect("it ends");
+}
+
+#[test]
 fn a_follower_is_given_the_records_of_runs_that_begin_meanwhile_and_no_others() {
     let scene = Scene::new("followed");
     let store = scene.path("audit");
