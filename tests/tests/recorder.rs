@@ -118,23 +118,7 @@ fn records(store: &Path) -> Vec<String> {
 
 /// The records of the run that began last, none where it had not begun.
 fn told_of_last(store: &Path) -> String {
-    let logs = fs::read_dir(store.join("runs")).into_iter().flatten();
-    let newest = logs
-        .map(|log| log.expect("a log").path())
-        .max_by_key(|log| {
-            fs::metadata(log)
-                .and_then(|log| log.modified())
-                .expect("a time")
-        });
-    let Some(newest) = newest else {
-        return String::new();
-    };
-    let run = newest
-        .file_stem()
-        .expect("a name")
-        .to_string_lossy()
-        .into_owned();
-    let output = audit(store, &["query", "--format=jsonl", "--run", &run]);
+    let output = audit(store, &["query", "--format=jsonl", "--run=last"]);
     String::from_utf8(output.stdout).expect("JSON is UTF-8")
 }
 

@@ -6,6 +6,7 @@ use std::{
     os::unix::process::CommandExt,
     path::Path,
     process::{Command, ExitCode, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -22,17 +23,28 @@ use crate::{
 /// How often it is said how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether another process still seals.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// Turns the logs of runs that are over into segments.
 pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
+    let writer = Writer::of(folder)?;
     let mut said = Instant::now();
-    let sealed = Writer::of(folder)?.seal(|records| {
+    let mut progress = |records| {
         if said.elapsed() > SAY_EVERY {
             said = Instant::now();
             tracing::info!("at record {records}…");
         }
-    })?;
-    let Some(sealed) = sealed else {
-        anyhow::bail!("somebody else seals this store just now");
+    };
+    let mut waits = false;
+    let sealed = loop {
+        if let Some(sealed) = writer.seal(&mut progress)? {
+            break sealed;
+        }
+        if !std::mem::replace(&mut waits, true) {
+            tracing::info!("another process seals this store: waiting for it…");
+        }
+        thread::sleep(LOOK_EVERY);
     };
     for (run, why) in &sealed.left {
         tracing::error!(
