@@ -100,7 +100,7 @@ pub const MAP_NETWORK_RULES: &str = "NETWORK_RULES";
 pub const MAP_EVENTS: &str = "EVENTS";
 /// Slot → ring of denied accesses.
 pub const MAP_DENIALS: &str = "DENIALS";
-/// Slot → event → [`Fold`](crate::slot::Fold).
+/// Slot → event, without its time and sequence number and with zeros after it → accesses like it.
 pub const MAP_FOLDS: &str = "FOLDS";
 /// Task → memory for one decision.
 pub const MAP_SCRATCH: &str = "SCRATCH";

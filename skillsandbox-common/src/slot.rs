@@ -27,18 +27,8 @@ pub const FLAG_AGGREGATE: u32 = 16;
 /// Longest event that others are counted with, in bytes: an event of a file with a path of some 290.
 pub const FOLD_KEY_LEN: usize = 384;
 
-/// Accesses that were counted with an earlier one: the value of a map whose key is that one's event, without its time and
-/// sequence number.
-#[repr(C)]
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
-)]
-pub struct Fold {
-    /// How many, without the one that has the record.
-    pub count: u64,
-    /// Nanoseconds since boot of the last.
-    pub last_ns: u64,
-}
+/// Different accesses of one sandbox that others are counted with: further ones have a record each.
+pub const FOLDS_MAX: usize = 4096;
 
 /// What userspace says of a slot; programs only read it.
 #[repr(C)]
@@ -84,8 +74,6 @@ pub struct SlotCounters {
     pub dropped_processes: u64,
     /// Accesses that were counted with an earlier one.
     pub folded: u64,
-    /// Of these, denied ones.
-    pub folded_denied: u64,
     /// Packets that did not pass. No records of theirs: who sends one is often not who caused it.
     pub refused_packets: u64,
 }

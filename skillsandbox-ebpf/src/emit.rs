@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 use skillsandbox_common::{
     header::{EventPrefix, Kind, Reason, Verdict},
-    slot::{FLAG_OVERFLOW_DENY, FOLD_KEY_LEN, Fold, SlotCounters},
+    slot::{FLAG_OVERFLOW_DENY, FOLD_KEY_LEN, SlotCounters},
 };
 
 use crate::{
@@ -103,13 +103,9 @@ pub unsafe fn fold(slot: u32, scratch: *mut Scratch) -> bool {
         let like = key.cast::<EventPrefix>();
         (*like).header.time_ns = 0;
         (*like).actor.sequence = 0;
-        let now = (*event).header.time_ns;
-        let found = bpf_map_lookup_elem(folds, key.cast()).cast::<Fold>();
+        let found = bpf_map_lookup_elem(folds, key.cast()).cast::<u64>();
         if found.is_null() {
-            let none = Fold {
-                count: 0,
-                last_ns: now,
-            };
+            let none = 0_u64;
             // Where there is no room for it, the next one has a record, too.
             bpf_map_update_elem(
                 folds,
@@ -120,12 +116,8 @@ pub unsafe fn fold(slot: u32, scratch: *mut Scratch) -> bool {
             return false;
         }
         // The key has this thread's number: nobody else counts here.
-        add(&raw mut (*found).count);
-        (*found).last_ns = now;
+        add(found);
         add(&raw mut (*counters).folded);
-        if (*event).header.verdict == Verdict::Deny as u8 {
-            add(&raw mut (*counters).folded_denied);
-        }
     }
     true
 }

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use skillsandbox_common::{
     rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN, PORT_RANGES_MAX},
-    slot::{FOLD_KEY_LEN, Fold, SLOTS, SlotConfig, SlotCounters},
+    slot::{FOLD_KEY_LEN, FOLDS_MAX, SLOTS, SlotConfig, SlotCounters},
 };
 
 use crate::scratch::{SPARES, Scratch};
@@ -18,8 +18,6 @@ use crate::scratch::{SPARES, Scratch};
 pub const FILE_RULES_MAX: usize = 16_384;
 /// Entries of one sandbox's address rules.
 pub const NETWORK_RULES_MAX: usize = 65_536;
-/// Different accesses of one sandbox that are counted: further ones have a record each.
-pub const FOLDS_MAX: usize = 4096;
 /// Size of an inner ring in the object; the rings of a sandbox have their own.
 const RING_BYTES: usize = 4096;
 
@@ -29,8 +27,7 @@ type FileRules = LpmTrie<[u8; PATH_KEY_LEN], [u32; 4], FILE_RULES_MAX>;
 type NetworkRules = LpmTrie<[u8; ADDRESS_KEY_LEN], [u64; PORT_RANGES_MAX], NETWORK_RULES_MAX>;
 const _: () = assert!(size_of::<FileRule>() == size_of::<[u32; 4]>());
 const _: () = assert!(size_of::<NetworkRule>() == size_of::<[u64; PORT_RANGES_MAX]>());
-type Folds = HashMap<[u8; FOLD_KEY_LEN], [u64; 2], FOLDS_MAX>;
-const _: () = assert!(size_of::<Fold>() == size_of::<[u64; 2]>());
+type Folds = HashMap<[u8; FOLD_KEY_LEN], u64, FOLDS_MAX>;
 type Ring = RingBuf<u8, RING_BYTES>;
 
 #[btf_map]

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use skillsandbox_tests::{
     attempts,
     attempts::NOBODY,
@@ -15,7 +15,6 @@ use skillsandbox_tests::{
     manifest::Manifest,
     sandbox::{Ran, Run},
     scene::Scene,
-    store::{audit, kept, told},
 };
 
 /// A run with allowed and denied opens, executions and connections.
@@ -183,78 +182,6 @@ fn a_trace_counts_what_its_events_are_and_adds_up() {
         );
     }
     assert_eq!(trace["exit_code"], 0);
-}
-
-#[test]
-fn accesses_that_differ_in_nothing_but_their_time_are_counted_where_that_is_asked_for() {
-    let scene = Scene::new("aggregated");
-    let granted = scene.file("granted/file");
-    let denied = Path::new("/usr/share/common-licenses/BSD");
-    let manifest = Manifest::default()
-        .read(scene.path("granted"))
-        .deny(denied)
-        .exec("/usr/bin")
-        .set("/audit", json!({"aggregate": true}));
-    let script = format!(
-        "def touch(path):\n\
-         \x20   try: open(path).close()\n\
-         \x20   except OSError: pass\n\
-         for _ in range(500): touch('{}'); touch('{}')\n",
-        granted.display(),
-        denied.display()
-    );
-    let store = scene.path("audit");
-    let run = Run::new(&scene, &manifest, ["python3", "-c", &script]);
-    // On the kernel tier it is not eBPF that is first to deny.
-    let run = run.option("--record-refused");
-    let ran = kept(run, &store).end().with_code(0);
-    for (path, verdict) in [(granted.as_path(), "allow"), (denied, "deny")] {
-        let of = |kind: &str| {
-            let all: Vec<_> = ran
-                .of_kind(kind)
-                .filter(|record| record["path"] == path.to_str().expect("text"))
-                .collect();
-            assert!(
-                all.iter().all(|record| record["verdict"] == verdict),
-                "{all:?}"
-            );
-            all
-        };
-        assert_eq!(of("open").len(), 1, "{}", path.display());
-        let times: u64 = of("repeat")
-            .iter()
-            .map(|record| number(&record["count"]))
-            .sum();
-        assert_eq!(times, 499, "{}", path.display());
-    }
-    let trace = ran.trace();
-    let counts = &trace["counts"];
-    let folded: u64 = ran
-        .of_kind("repeat")
-        .map(|record| number(&record["count"]))
-        .sum();
-    assert_eq!(number(&counts["folded"]), folded);
-    assert_eq!(
-        number(&counts["decisions"]),
-        number(&counts["allowed"]) + number(&counts["denied"])
-    );
-    assert_eq!(trace["accounting"]["balanced"], true, "{trace}");
-
-    // As a log and as a segment the store counts them all.
-    for _ in 0..2 {
-        for path in [
-            granted.to_str().expect("text"),
-            denied.to_str().expect("text"),
-        ] {
-            for more in [&[][..], &["--kind=open"]] {
-                let stats = [&["stats", "--list=paths", "--path", path], more].concat();
-                let counted = told(&audit(&store, &stats), 0);
-                assert!(counted.trim_start().starts_with("500 "), "{counted}");
-            }
-        }
-        told(&audit(&store, &["seal"]), 0);
-    }
-    told(&audit(&store, &["verify"]), 0);
 }
 
 /// Adds the entries of a `permit` to a manifest.

@@ -7,10 +7,7 @@
 use std::io;
 
 use bytes::BytesMut;
-use skillsandbox_common::{
-    event::PathSource,
-    slot::{Fold, SlotCounters},
-};
+use skillsandbox_common::{event::PathSource, slot::SlotCounters};
 use thiserror::Error;
 
 use super::{
@@ -131,7 +128,7 @@ impl<'a> Collector<'a> {
 
     /// Says what was counted with earlier accesses since the last time. To be called from time to time with all counts of
     /// the kernel side.
-    pub fn repeats(&mut self, counted: &[(Like, Fold)]) -> Result<(), SinkError> {
+    pub fn repeats(&mut self, counted: &[(Like, u64)]) -> Result<(), SinkError> {
         self.end_batch()?;
         let mut notes = Vec::new();
         let tally = &mut self.tally;
@@ -140,7 +137,12 @@ impl<'a> Collector<'a> {
                 tally.add(record, count);
                 notes.push(Note::Repeat(repeat));
             });
-        notes.iter().try_for_each(|note| self.note(note))
+        for note in &notes {
+            self.sinks.record(&self.knowledge.note(note));
+        }
+        // One batch of them all: each is a frame of a log.
+        self.sinks.each(|sink| sink.end_batch());
+        self.sinks.failure()
     }
 
     /// Accesses like this are not counted any more.

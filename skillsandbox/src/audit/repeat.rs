@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use skillsandbox_common::{
-    header::EventPrefix,
-    slot::{FOLD_KEY_LEN, Fold},
-};
+use skillsandbox_common::{header::EventPrefix, slot::FOLD_KEY_LEN};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
@@ -51,18 +48,18 @@ impl Repeats {
     /// out, and missing from the sum.
     pub(super) fn new_ones(
         &mut self,
-        counted: &[(Like, Fold)],
+        counted: &[(Like, u64)],
         knowledge: &Knowledge<'_>,
         mut take: impl FnMut(&Record<'_>, u64, Repeat),
     ) {
         let from = std::mem::replace(&mut self.looked, Clock::boot_ns());
-        for (like, fold) in counted {
+        for (like, sum) in counted {
             let told = self.told.entry(*like).or_default();
-            let count = fold.count.saturating_sub(*told);
+            let count = sum.saturating_sub(*told);
             if count == 0 {
                 continue;
             }
-            *told = fold.count;
+            *told = *sum;
             let mut event = *like;
             let Some(event) = numbered(&mut event) else {
                 continue;

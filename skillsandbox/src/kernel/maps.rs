@@ -16,16 +16,13 @@ use skillsandbox_common::{
         MAP_FOLDS, MAP_HOMES, MAP_NETWORK_RULES, MAP_TRACED,
     },
     rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN},
-    slot::{FOLD_KEY_LEN, Fold, SlotConfig, SlotCounters},
+    slot::{FOLD_KEY_LEN, FOLDS_MAX, SlotConfig, SlotCounters},
 };
 
 /// `BPF_F_NO_PREALLOC`, which a longest-prefix-match map must have.
 const NO_PREALLOC: u32 = 1;
 /// Size of the ring of denials, bytes. A denied skill that floods it is counted, not heard.
 const DENIALS_BYTES: u32 = 256 * 1024;
-
-/// Different accesses of a sandbox that others are counted with.
-pub const FOLDS_MAX: usize = 4096;
 
 /// The slot that no sandbox has, and whose policy is never complete.
 const NO_SLOT: u32 = 0;
@@ -37,7 +34,7 @@ type Config = [u8; size_of::<SlotConfig>()];
 type Counters = [u8; size_of::<SlotCounters>()];
 type FileValue = [u8; size_of::<FileRule>()];
 type NetworkValue = [u8; size_of::<NetworkRule>()];
-type FoldMap = HashMap<MapData, [u8; FOLD_KEY_LEN], [u64; 2]>;
+type FoldMap = HashMap<MapData, [u8; FOLD_KEY_LEN], u64>;
 type FileTrie = LpmTrie<MapData, [u8; PATH_KEY_LEN], FileValue>;
 type NetworkTrie = LpmTrie<MapData, [u8; ADDRESS_KEY_LEN], NetworkValue>;
 
@@ -241,12 +238,9 @@ pub struct Folds(FoldMap);
 impl Folds {
     /// Those that were counted so far: the event that they are like, without its time and sequence number and with
     /// zeros after it, and the count.
-    pub fn each(&self) -> Result<Vec<([u8; FOLD_KEY_LEN], Fold)>, KernelError> {
-        let all = self.0.iter().map(|entry| {
-            let (key, [count, last_ns]) = entry.map_err(KernelError::map("read", MAP_FOLDS))?;
-            Ok((key, Fold { count, last_ns }))
-        });
-        all.collect()
+    pub fn each(&self) -> Result<Vec<([u8; FOLD_KEY_LEN], u64)>, KernelError> {
+        let all = self.0.iter().collect::<Result<_, _>>();
+        all.map_err(KernelError::map("read", MAP_FOLDS))
     }
 
     /// Forgets those like this, whose thread is gone.

@@ -15,7 +15,7 @@ mod skips;
 
 pub use attach::{Attached, Target};
 pub use error::KernelError;
-pub use maps::{AddressRules, FOLDS_MAX, Folds, NAMED_ADDRESSES_MAX, WantedRings};
+pub use maps::{AddressRules, Folds, NAMED_ADDRESSES_MAX, WantedRings};
 pub use objects::{Objects, ProgramState};
 pub use prove::Proof;
 pub use ring::Rings;

@@ -12,7 +12,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::setpriority_process,
 };
-use skillsandbox_common::header::EventPrefix;
+use skillsandbox_common::{header::EventPrefix, slot::FOLDS_MAX};
 use tokio::sync::oneshot;
 use zerocopy::FromBytes;
 
@@ -28,7 +28,7 @@ use crate::{
         sink::Sink,
     },
     dns::Grants,
-    kernel::{Attached, FOLDS_MAX, KernelError, Rings},
+    kernel::{Attached, KernelError, Rings},
     policy::RuleSet,
 };
 
@@ -200,13 +200,14 @@ fn repeats(
     let Some(folds) = rings.folds() else {
         return Ok(());
     };
-    // Nobody counts more for who was gone before the counts are read.
+    let mut counted = folds.each()?;
     let mut gone = Vec::new();
-    let known = folds.each()?;
-    if known.len() > FOLDS_MAX / 2 {
-        gone.extend(known.iter().map(|(like, _)| *like).filter(is_gone));
+    if counted.len() > FOLDS_MAX / 2 {
+        gone.extend(counted.iter().map(|(like, _)| *like).filter(is_gone));
+        // Nobody counts more for who was gone before the counts are read.
+        counted = folds.each()?;
     }
-    failures.report(collector.repeats(&folds.each()?));
+    failures.report(collector.repeats(&counted));
     for like in gone {
         folds.forget(&like)?;
         collector.forget(&like);
@@ -216,8 +217,10 @@ fn repeats(
 
 /// Whether the thread of this event is no more.
 fn is_gone(like: &Like) -> bool {
-    EventPrefix::read_from_prefix(like)
-        .is_ok_and(|(prefix, _)| !Path::new(&format!("/proc/{}", prefix.actor.pid)).exists())
+    EventPrefix::read_from_prefix(like).is_ok_and(|(prefix, _)| {
+        let process = format!("/proc/{}", prefix.actor.pid);
+        Path::new(&process).try_exists().is_ok_and(|there| !there)
+    })
 }
 
 /// Who is told that something can no longer be written.
