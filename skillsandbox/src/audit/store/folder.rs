@@ -9,6 +9,7 @@ use std::{
         unix::{ffi::OsStrExt, fs::DirBuilderExt},
     },
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use rustix::{
@@ -231,6 +232,12 @@ impl Writer {
         rustix::fs::fsync(&self.store.runs)?;
         self.state(run, time, What::Begin)?;
         Ok(log.into())
+    }
+
+    /// Says something in the ledger, now.
+    pub(super) fn state_now(&self, run: &str, what: What) -> io::Result<()> {
+        let now = humantime::format_rfc3339_nanos(SystemTime::now());
+        self.state(run, now.to_string(), what)
     }
 
     /// Says something in the ledger.

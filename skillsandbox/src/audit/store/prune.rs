@@ -132,18 +132,17 @@ impl Writer {
             .collect();
         for Pruned { file, .. } in &pruned {
             let failed = |source: io::Error| store.failed("take a file away")(source);
-            let time = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
             match file {
                 Kept::Log(run) => {
                     // Said before, if the last time was interrupted.
                     if last.get(run.as_str()) != Some(&&What::Removed) {
-                        self.state(run, time, What::Removed).map_err(failed)?;
+                        self.state_now(run, What::Removed).map_err(failed)?;
                     }
                     self.remove(run).map_err(failed)?;
                 }
                 Kept::Segment(name) => {
                     let what = What::SegmentRemoved { file: name.clone() };
-                    self.state("", time, what).map_err(failed)?;
+                    self.state_now("", what).map_err(failed)?;
                     sealer
                         .remove(name)
                         .map_err(store.cannot("take a segment away"))?;

@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     io::{self, BufReader},
-    time::SystemTime,
 };
 
 use super::{
@@ -143,14 +142,13 @@ impl Writer {
             }
         }
         let failed = store.failed("say in the ledger that a recorder was killed");
-        let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
         if frames.chain().frames() == 0 {
-            self.state(run, now, What::Removed).map_err(&failed)?;
+            self.state_now(run, What::Removed).map_err(&failed)?;
             self.remove(run).map_err(failed)?;
             return Ok(Ok(None));
         }
         let killed = What::killed(frames.chain());
-        self.state(run, now, killed.clone()).map_err(failed)?;
+        self.state_now(run, killed.clone()).map_err(failed)?;
         Ok(Ok(Some(killed)))
     }
 }
@@ -369,9 +367,8 @@ impl<'s, 'w> Group<'s, 'w> {
             segments: self.done,
         };
         let writer = self.sealer.writer();
-        let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
         writer
-            .state("", now, what)
+            .state_now("", what)
             .map_err(store.failed("say in the ledger what is sealed"))?;
         for run in names {
             let removed = writer.remove(&run);

@@ -9,7 +9,6 @@
 use std::{
     collections::BTreeSet,
     io::{self, Read},
-    time::SystemTime,
 };
 
 use object_store::{
@@ -113,12 +112,11 @@ impl Writer {
             } else {
                 shipped.found += 1;
             }
-            let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
             let what = What::Shipped {
                 file: (**file).to_owned(),
                 to: to.name.clone(),
             };
-            let stated = self.state("", now, what);
+            let stated = self.state_now("", what);
             stated.map_err(store.failed("say in the ledger what was shipped"))?;
             host = Some(of);
         }
