@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::host::{Programs, lines_with};
-use super::sample::over;
+use super::sample::{over, percent};
 use super::scene::{EBPF_ALONE, Operation, Scene};
 use super::table::Table;
 use crate::{paths, process};
@@ -163,7 +163,7 @@ fn ours(
         Ok(if kept == own {
             "all".to_owned()
         } else {
-            share(over(kept, own))
+            percent(over(kept, own))
         })
     };
     let file = scene.object(Operation::Open);
@@ -213,7 +213,7 @@ fn opensnoop(scene: &Scene, told: &Path) -> Result<Counted> {
 /// Lines of a peer, of what the workload counted.
 fn shares(scene: &Scene, told: &Path, counted: &Counted) -> Result<[String; 3]> {
     let lines = |marks: &[String], own: u64| -> Result<String> {
-        Ok(share(over(lines_with(told, marks)?, own).min(1.0)))
+        Ok(percent(over(lines_with(told, marks)?, own).min(1.0)))
     };
     let program = scene.object(Operation::Exec);
     Ok([
@@ -221,11 +221,6 @@ fn shares(scene: &Scene, told: &Path, counted: &Counted) -> Result<[String; 3]> 
         lines(&["connect workload".to_owned()], counted.connects)?,
         lines(&[format!("exec {program}")], counted.execs)?,
     ])
-}
-
-fn share(share: f64) -> String {
-    // Never rounded up to all.
-    format!("{:.2} %", (share * 10_000.0).floor() / 100.0)
 }
 
 fn row(table: &mut Table, name: &str, counted: &Counted, bare: &Counted, kept: [String; 3]) {

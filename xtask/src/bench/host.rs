@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::sample::{Sample, median, over, range};
+use super::sample::{Sample, median, over, percent, range};
 use super::scene::{EBPF_ALONE, Operation, Scene};
 use super::table::Table;
 
@@ -238,8 +238,7 @@ fn table(operation: Operation, count: u64, columns: &[Column]) -> Table {
             if shares.is_empty() {
                 "–".to_owned()
             } else {
-                // Never rounded up to all.
-                format!("{:.2} %", (share * 10_000.0).floor() / 100.0)
+                percent(share)
             }
         };
         let unbalanced = measured.iter().filter(|one| !one.balanced).count();

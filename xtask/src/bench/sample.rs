@@ -58,6 +58,11 @@ impl Sample {
     }
 }
 
+/// A share in percent. Never rounded up to all.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.2} %", (share * 10_000.0).floor() / 100.0)
+}
+
 /// One number over another.
 #[expect(
     clippy::cast_precision_loss,
