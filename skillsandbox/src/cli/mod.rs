@@ -93,6 +93,14 @@ fn log_to_stderr(verbose: u8) {
         .init();
 }
 
+/// Says how far a command is to whoever watches it.
+#[expect(clippy::print_stderr, reason = "the command's own voice")]
+fn progress(text: &str) {
+    if io::stderr().is_terminal() {
+        eprintln!("{text}");
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "the command's own voice")]
 fn tell(error: &anyhow::Error) {
     eprintln!("skillsandbox: {error:#}");

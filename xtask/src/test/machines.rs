@@ -32,7 +32,7 @@ const ONE_KERNEL: [&str; 7] = [
     "recorder",
 ];
 /// Test programs of what is made of our files: they run on the host.
-const NO_KERNEL: [&str; 3] = ["engines", "investigation", "shipping"];
+const NO_KERNEL: [&str; 4] = ["engines", "investigation", "sealing", "shipping"];
 /// Emulated processors are slow; a test that hangs is slower.
 const PATIENCE: Duration = Duration::from_mins(30);
 

@@ -1,6 +1,9 @@
 //! The options by which records are asked for.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use clap::{Args, ValueEnum};
 use globset::GlobMatcher;
@@ -94,17 +97,18 @@ impl Asked {
         Ok(unread)
     }
 
-    /// The same, and of logs no more than these bytes.
+    /// The same, and of logs no more than these bytes. Says which runs were taken from logs: the others were sealed, and taken
+    /// whole.
     pub(super) fn each_within(
         &self,
         store: &Store,
         lengths: &BTreeMap<String, u64>,
         mut take: impl FnMut(&About, &Value, &[u8]) -> io::Result<()>,
-    ) -> anyhow::Result<Option<u8>> {
-        let ((), unread) = self.ask(store, Some(lengths), |records, which| {
-            records.each(which, &mut take)
-        })?;
-        Ok(unread)
+    ) -> anyhow::Result<(BTreeSet<String>, Option<u8>)> {
+        self.ask(store, Some(lengths), |records, which| {
+            records.each(which, &mut take)?;
+            Ok(records.not_sealed().clone())
+        })
     }
 
     /// Counts the records that are asked for.

@@ -1,10 +1,12 @@
 //! `skillsandbox audit`: what was recorded.
 
 mod asked;
+mod batch;
 mod diff;
 mod export;
 mod findings;
 mod in_order;
+mod log;
 mod prune;
 mod query;
 mod read;
@@ -22,6 +24,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use clap::{Args, Subcommand};
@@ -63,9 +66,23 @@ enum Command {
     Prune(prune::PruneArguments),
 }
 
-/// The store that every run is kept in, where somebody has made its folder.
+/// The store that every run is kept in, where somebody has made its folder. One that cannot be looked at is there: a run that
+/// should be kept is not to go unkept.
 pub(super) fn default_folder() -> Option<&'static Path> {
-    Some(Path::new(FOLDER)).filter(|folder| folder.is_dir())
+    let folder = Path::new(FOLDER);
+    folder.try_exists().unwrap_or(true).then_some(folder)
+}
+
+/// Says how far it is, every two seconds at the most.
+fn seldom<T>(mut say: impl FnMut(T)) -> impl FnMut(T) {
+    const SAY_EVERY: Duration = Duration::from_secs(2);
+    let mut said = Instant::now();
+    move |how_far| {
+        if said.elapsed() > SAY_EVERY {
+            said = Instant::now();
+            say(how_far);
+        }
+    }
 }
 
 pub(super) fn run(arguments: &AuditArguments) -> anyhow::Result<ExitCode> {

@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::{self, BufReader, Read},
+    io,
     num::NonZero,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
@@ -12,13 +11,13 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::in_order::in_order;
+use super::{batch::Batch, in_order::in_order, log::log};
 use crate::{
     audit::{
-        field, json,
+        field,
         query::{Filter, List, Stats},
-        segment::{Found, RunPart, Segment},
-        store::{About, FrameError, Replay, ReplayError, Store, StoreError, Stored},
+        segment::{RunPart, Segment},
+        store::{About, ReplayError, Store, StoreError},
         text::Escaped,
     },
     cli::exit,
@@ -67,19 +66,29 @@ impl<'s> Records<'s> {
             unread: None,
             lost: 0,
         };
-        let names = store.segments()?;
+        records.open(&store.segments()?)?;
+        Ok(records)
+    }
+
+    /// Adds segments, and says which cannot be read.
+    fn open(&mut self, names: &[String]) -> Result<(), StoreError> {
+        let store = self.store;
         let open = |name: &String, tell: &mut dyn FnMut(_) -> io::Result<()>| {
             let _gone = tell(store.segment(name));
         };
-        let opened = in_order(&names, open, |name, segment| {
+        let opened = in_order(names, open, |name, segment| {
             match segment {
-                Ok(segment) => records.segments.push((name.clone(), segment)),
-                Err(error) => records.unread(&error.to_string()),
+                Ok(segment) => self.segments.push((name.clone(), segment)),
+                Err(error) => self.unread(&error.to_string()),
             }
             Ok(())
         });
-        opened.map_err(store.failed("read the segments"))?;
-        Ok(records)
+        opened.map_err(store.failed("read the segments"))
+    }
+
+    /// The runs whose records were taken from logs.
+    pub(super) fn not_sealed(&self) -> &BTreeSet<String> {
+        &self.logs
     }
 
     /// The runs: those in segments, and those with a log, of which `None` says nothing yet. In the order in
@@ -348,19 +357,9 @@ impl<'s> Records<'s> {
             self.logs.remove(run);
         }
         let known = self.segments.len();
-        let new: Vec<String> = self
-            .store
-            .segments()
-            .map_err(io::Error::other)?
-            .into_iter()
-            .filter(|name| self.segments.iter().all(|(known, _)| known != name))
-            .collect();
-        for name in new {
-            match self.store.segment(&name) {
-                Ok(segment) => self.segments.push((name, segment)),
-                Err(error) => self.unread(&error.to_string()),
-            }
-        }
+        let mut new = self.store.segments().map_err(io::Error::other)?;
+        new.retain(|name| self.segments.iter().all(|(known, _)| known != name));
+        self.open(&new).map_err(io::Error::other)?;
         let new: Vec<usize> = (known..self.segments.len()).collect();
         self.segments(&new, which, take)
     }
@@ -385,83 +384,4 @@ impl<'s> Records<'s> {
             );
         }
     }
-}
-
-/// Records that were found in a segment.
-#[derive(Default)]
-struct Batch {
-    lines: Vec<u8>,
-    /// Of each its run's number, the end of its line, and the record.
-    records: Vec<(usize, usize, Value)>,
-}
-
-impl Batch {
-    fn push(&mut self, found: Found<'_>, record: Value) {
-        self.lines.extend_from_slice(found.line);
-        self.records.push((found.part, self.lines.len(), record));
-    }
-
-    fn each(&self, runs: &[RunPart], take: &mut Take<'_>) -> io::Result<()> {
-        let mut start = 0;
-        for (part, end, record) in &self.records {
-            let (part, line) = (runs.get(*part), self.lines.get(start..*end));
-            if let (Some(part), Some(line)) = (part, line) {
-                take(&part.about, record, line)?;
-            }
-            start = *end;
-        }
-        Ok(())
-    }
-}
-
-/// What a run's log says of the run.
-pub(super) fn about(store: &Store, run: &str) -> Result<About, ReplayError> {
-    let log = store.log(run).map_err(io::Error::other)?;
-    Ok(Replay::open(BufReader::new(log), run)?.about().clone())
-}
-
-/// Hands out the records of a log, up to so many bytes.
-fn log(
-    store: &Store,
-    log: File,
-    run: &str,
-    most: u64,
-    wanted: &dyn Fn(&About) -> bool,
-    take: impl FnMut(&About, &[u8]) -> io::Result<()>,
-) -> Result<(), ReplayError> {
-    // A frame may be half there just now.
-    let is_written = store.is_written(&log).map_err(io::Error::other)?;
-    match all(log, run, most, wanted, take) {
-        Err(ReplayError::NoAbout | ReplayError::Frame(FrameError::Cut { .. }))
-            if is_written || most < u64::MAX =>
-        {
-            Ok(())
-        }
-        read => read,
-    }
-}
-
-fn all(
-    log: File,
-    run: &str,
-    most: u64,
-    wanted: &dyn Fn(&About) -> bool,
-    mut take: impl FnMut(&About, &[u8]) -> io::Result<()>,
-) -> Result<(), ReplayError> {
-    // Not what is written meanwhile: it could be written faster than it is read.
-    let length = log.metadata()?.len().min(most);
-    let mut replay = Replay::open(BufReader::new(log.take(length)), run)?;
-    if !wanted(replay.about()) {
-        return Ok(());
-    }
-    let mut written = Vec::new();
-    let about = replay.about().clone();
-    replay.each(|stored| match stored {
-        Stored::Event(record) => {
-            written.clear();
-            json::write(&mut written, record)?;
-            take(&about, &written)
-        }
-        Stored::Note(line) => take(&about, line),
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::Path, process::ExitCode};
 
-use super::read::{self, Records};
+use super::{log, read::Records};
 use crate::{
     audit::{
         store::Store,
@@ -20,7 +20,7 @@ pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
     for (run, about) in records.runs() {
         let (about, place) = match about {
             Some(about) => (about.clone(), "sealed"),
-            None => match read::about(&store, run) {
+            None => match log::about(&store, run) {
                 Ok(about) => (about, "log"),
                 Err(error) => {
                     unread.push(format!("runs/{run}.log {error}"));

@@ -7,7 +7,7 @@ use std::{
     path::Path,
     process::{Command, ExitCode, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Pid, setpriority_process};
@@ -17,11 +17,8 @@ use crate::{
         store::{Store, Writer},
         text::Escaped,
     },
-    cli::exit,
+    cli::{exit, progress},
 };
-
-/// How often it is said how far it is.
-const SAY_EVERY: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether another process still seals.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -29,20 +26,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Turns the logs of runs that are over into segments.
 pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
     let writer = Writer::of(folder)?;
-    let mut said = Instant::now();
-    let mut progress = |records| {
-        if said.elapsed() > SAY_EVERY {
-            said = Instant::now();
-            tracing::info!("at record {records}…");
-        }
-    };
+    let mut how_far = super::seldom(|records: u64| progress(&format!("at record {records}…")));
     let mut waits = false;
     let sealed = loop {
-        if let Some(sealed) = writer.seal(&mut progress)? {
+        if let Some(sealed) = writer.seal(&mut how_far)? {
             break sealed;
         }
         if !std::mem::replace(&mut waits, true) {
-            tracing::info!("another process seals this store: waiting for it…");
+            progress("another process seals this store: waiting for it…");
         }
         thread::sleep(LOOK_EVERY);
     };

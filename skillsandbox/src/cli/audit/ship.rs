@@ -5,17 +5,16 @@ use std::{
     io::{self, Write},
     path::Path,
     process::ExitCode,
-    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use clap::Args;
 use object_store::local::LocalFileSystem;
 
-use crate::audit::store::{Destination, Writer};
-
-/// How often it is said how far it is.
-const SAY_EVERY: Duration = Duration::from_secs(2);
+use crate::{
+    audit::store::{Destination, Writer},
+    cli::progress,
+};
 
 /// Copy what is sealed to another place, each segment once.
 ///
@@ -33,14 +32,9 @@ pub(super) struct ShipArguments {
 pub(super) fn run(folder: &Path, arguments: &ShipArguments) -> anyhow::Result<ExitCode> {
     let to = destination(&arguments.to)?;
     let writer = Writer::of(folder)?;
-    let mut said = Instant::now();
-    let progress = |left| {
-        if said.elapsed() > SAY_EVERY {
-            said = Instant::now();
-            tracing::info!("{left} segments are still to go…");
-        }
-    };
-    let shipped = crate::cli::block_on(async { Ok(writer.ship(&to, progress).await?) })?;
+    let how_far =
+        super::seldom(|left: usize| progress(&format!("{left} segments are still to go…")));
+    let shipped = crate::cli::block_on(async { Ok(writer.ship(&to, how_far).await?) })?;
     writeln!(
         io::stdout().lock(),
         "{} segments were shipped to {}: {} bytes; {} more were there already",

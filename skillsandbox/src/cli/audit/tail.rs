@@ -58,16 +58,17 @@ pub(super) fn run(folder: &Path, arguments: &TailArguments) -> anyhow::Result<Ex
     let (mut lengths, mut growing) = (BTreeMap::new(), Vec::new());
     for (run, log) in followed.new_ones(&store)? {
         let log = log?;
-        // One that is over has no more to come.
-        let is_written = store.is_written(&log)?;
-        let length = log.metadata()?.len();
-        lengths.insert(run.clone(), length);
-        if is_written {
+        if store.is_written(&log)? {
+            let length = log.metadata()?.len();
+            lengths.insert(run.clone(), length);
             growing.push((run, log, length));
+        } else {
+            // It is over, and has no more to come.
+            lengths.insert(run, u64::MAX);
         }
     }
     let mut last: VecDeque<(String, Vec<u8>)> = VecDeque::new();
-    let unread = arguments
+    let (from_logs, unread) = arguments
         .asked
         .each_within(&store, &lengths, |about, _, line| {
             last.push_back((about.run.clone(), line.to_vec()));
@@ -91,8 +92,8 @@ pub(super) fn run(folder: &Path, arguments: &TailArguments) -> anyhow::Result<Ex
     }
     let (send, lines) = mpsc::sync_channel(WAITING_MAX);
     for (run, log, length) in growing {
-        // One that is not there any more was taken whole, from its segment.
-        if store.log(&run).is_ok() {
+        // Another was taken whole, from its segment.
+        if from_logs.contains(&run) {
             follow_aside(&store, run, log, length, &send);
         }
     }
