@@ -236,6 +236,12 @@ fn what_is_exported_is_what_the_published_schema_allows() {
         .collect();
     let told = python(VALIDATE, &[], &lines.join("\n"));
     assert_eq!(told.lines().count(), 1, "{told}");
+    // What was done once more is of the class of what it was.
+    let repeat = records.iter().position(|record| record["kind"] == "repeat");
+    let repeat = &lines[repeat.expect("an example")];
+    let repeat: Value = serde_json::from_str(repeat).expect("JSON");
+    let said = ["class_uid", "activity_id", "count"].map(|field| repeat[field].as_u64());
+    assert_eq!(said, [Some(1001), Some(14), Some(41)]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::audit::{
     field::{lost, number, text},
-    query::Finding,
+    query::{Finding, REPEAT},
     store::About,
 };
 
@@ -38,6 +38,12 @@ pub fn record(about: &About, record: &Value) -> Value {
         "exec" | "fork" | "exit" | "ptrace" => process::activity(kind, about, record),
         "connect" | "sendmsg" | "bind" | "socket" => network::activity(kind, about, record),
         "dns" => dns::activity(about, record),
+        // What was done once more is what it was.
+        REPEAT => {
+            let of = text(record, "/of").unwrap_or_default();
+            let count = number(record, "/count").unwrap_or_default();
+            file::activity(of, record).counted(count, about, record)
+        }
         _ => base(kind, about, record),
     };
     event.object(about, record)
@@ -82,6 +88,21 @@ impl Event {
         let mut event = Self::new(class, category, 99, fields);
         event.activity_name = Some(name.to_owned());
         event
+    }
+
+    /// So many of them, in the time that the record says.
+    fn counted(mut self, count: u64, about: &About, record: &Value) -> Self {
+        let end = milliseconds(record);
+        let since = number(record, "/from_boot_ns");
+        let start = since.and_then(|since| at_boot(about, since)).unwrap_or(end);
+        let times: [(&str, Value); 3] = [
+            ("count", count.into()),
+            ("start_time", start.into()),
+            ("end_time", end.into()),
+        ];
+        let times = times.map(|(name, value)| (name.to_owned(), value));
+        self.fields.extend(times);
+        self
     }
 
     fn object(self, about: &About, record: &Value) -> Value {
@@ -154,23 +175,11 @@ fn decided(set: &mut impl FnMut(&str, Value) -> Option<Value>, verdict: &str, re
 
 /// What userspace itself has to say.
 fn base(kind: &str, about: &About, record: &Value) -> Event {
-    let mut event = Event::other(0, 0, kind, json!({}));
-    let count = match kind {
-        "lost" => Some(lost(record)),
-        "repeat" => number(record, "/count"),
-        _ => None,
-    };
-    if let Some(count) = count {
-        let time = milliseconds(record);
-        event.fields.insert("count".to_owned(), count.into());
-        let since = number(record, "/from_boot_ns");
-        let start = since
-            .and_then(|since| at_boot(about, since))
-            .unwrap_or(time);
-        event.fields.insert("start_time".to_owned(), start.into());
-        event.fields.insert("end_time".to_owned(), time.into());
+    let event = Event::other(0, 0, kind, json!({}));
+    match kind {
+        "lost" => event.counted(lost(record), about, record),
+        _ => event,
     }
-    event
 }
 
 fn at_boot(about: &About, since_boot: u64) -> Option<i64> {
