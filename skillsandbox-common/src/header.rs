@@ -143,6 +143,8 @@ codes! {
         Allow = 0 "allow",
         /// The access was refused.
         Deny = 1 "deny",
+        /// The policy refuses it and is only audited: it went on.
+        WouldDeny = 2 "would_deny",
     }
 }
 

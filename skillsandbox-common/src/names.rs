@@ -17,6 +17,9 @@ pub enum Hook {
     Packet(&'static str),
     /// A raw tracepoint, Linux 4.17.
     RawTracepoint(&'static str),
+    /// A program for raw tracepoints that is attached to none: the loader calls it (`BPF_PROG_TEST_RUN`,
+    /// Linux 5.10).
+    Called,
 }
 
 /// A program of the ELF.
@@ -48,19 +51,19 @@ const fn by_path(name: &'static str, hook: Hook) -> Program {
     }
 }
 
-/// Every program of the ELF; a test holds the two equal. They are attached in this order, each
-/// after those whose proof needs what it refuses: a socket to connect has been bound and made, a
+/// Every program of the ELF; a test holds the two equal. They are attached in this order: first those that
+/// decide nothing, with which the cgroup has storage that says by which rules the others decide, then each after those whose proof needs what it refuses: a socket to connect has been bound and made, a
 /// folder or a second name is taken away again, and everything is opened. All ten cgroup LSM hooks
 /// that a host can have are taken.
 pub const PROGRAMS: &[Program] = &[
-    program("connect4", Hook::SocketAddress("connect4")),
-    program("connect6", Hook::SocketAddress("connect6")),
-    program("sendmsg4", Hook::SocketAddress("sendmsg4")),
-    program("sendmsg6", Hook::SocketAddress("sendmsg6")),
     program("recvmsg4", Hook::SocketAnswer("recvmsg4")),
     program("recvmsg6", Hook::SocketAnswer("recvmsg6")),
     program("getpeername4", Hook::SocketAnswer("getpeername4")),
     program("getpeername6", Hook::SocketAnswer("getpeername6")),
+    program("connect4", Hook::SocketAddress("connect4")),
+    program("connect6", Hook::SocketAddress("connect6")),
+    program("sendmsg4", Hook::SocketAddress("sendmsg4")),
+    program("sendmsg6", Hook::SocketAddress("sendmsg6")),
     program("bind4", Hook::SocketAddress("bind4")),
     program("bind6", Hook::SocketAddress("bind6")),
     program("ingress", Hook::Packet("ingress")),
@@ -84,7 +87,11 @@ pub const PROGRAMS: &[Program] = &[
     program("trace_exec", Hook::RawTracepoint("sched_process_exec")),
     program("trace_fork", Hook::RawTracepoint("sched_process_fork")),
     program("trace_exit", Hook::RawTracepoint("sched_process_exit")),
+    program(PROGRAM_TAKE_HOME, Hook::Called),
 ];
+
+/// Makes its caller's mount namespace and root the home of a slot.
+pub const PROGRAM_TAKE_HOME: &str = "take_home";
 
 /// Slot → [`SlotConfig`](crate::slot::SlotConfig).
 pub const MAP_CONFIG: &str = "CONFIG";

@@ -24,6 +24,9 @@ pub const FLAG_TRACE_REFUSED: u32 = 8;
 /// [`SlotConfig::flags`]: accesses to files that differ in nothing but their time have one record.
 pub const FLAG_AGGREGATE: u32 = 16;
 
+/// [`SlotConfig::flags`]: nothing is denied. What would be is recorded as that.
+pub const FLAG_AUDIT: u32 = 32;
+
 /// Longest event that others are counted with, in bytes: an event of a file with a path of some 290.
 pub const FOLD_KEY_LEN: usize = 384;
 
@@ -47,6 +50,8 @@ pub struct SlotConfig {
     pub listen: NetworkRule,
     /// Zero.
     pub reserved: u32,
+    /// Id of the cgroup of a probe, or 0. Whatever runs there has slot 0: everything is denied, and on no record.
+    pub probe: u64,
     /// Unix sockets of the host that it may connect to.
     pub unix: [UnixRule; UNIX_SOCKETS_MAX],
 }
@@ -74,6 +79,8 @@ pub struct SlotCounters {
     pub dropped_processes: u64,
     /// Accesses that were counted with an earlier one.
     pub folded: u64,
+    /// Of the records, accesses that would have been denied.
+    pub would_deny: u64,
     /// Packets that did not pass. No records of theirs: who sends one is often not who caused it.
     pub refused_packets: u64,
 }

@@ -16,12 +16,13 @@ use aya_ebpf::{
 };
 use skillsandbox_common::{
     header::{EventPrefix, Kind, Reason, Verdict},
-    slot::{FLAG_OVERFLOW_DENY, FOLD_KEY_LEN, SlotCounters},
+    slot::{FLAG_AUDIT, FLAG_OVERFLOW_DENY, FOLD_KEY_LEN, SlotCounters},
 };
 
 use crate::{
     maps::{COUNTERS, DENIALS, EVENTS, FOLDS, pointer},
     scratch::Scratch,
+    slot,
 };
 
 /// The fill of a ring is looked at once in this many events; a power of two. A wake-up is an
@@ -65,9 +66,22 @@ pub unsafe fn access(slot: u32, flags: u32, event: *mut EventPrefix, length: u64
             (*event).header.verdict = Verdict::Deny as u8;
             (*event).header.reason = Reason::Overflow as u8;
         }
+        if audits_only(flags) {
+            (*event).header.verdict = Verdict::WouldDeny as u8;
+            add(&raw mut (*counters).would_deny);
+            put_denial(slot, counters, event, length);
+            return Verdict::Allow;
+        }
+        add(&raw mut (*counters).denied);
         put_denial(slot, counters, event, length);
     }
     Verdict::Deny
+}
+
+/// Whether nothing is denied where the slot has these flags.
+#[inline(always)]
+pub fn audits_only(flags: u32) -> bool {
+    flags != slot::NO_POLICY && flags & FLAG_AUDIT != 0
 }
 
 /// Counts the access in the scratch memory with an earlier one that differs in nothing but its time, if there was
@@ -193,7 +207,6 @@ unsafe fn put_event(slot: u32, sequence: u64, event: *mut EventPrefix, length: u
 unsafe fn put_denial(slot: u32, counters: *mut SlotCounters, event: *mut EventPrefix, length: u64) {
     // SAFETY: `counters` is a map value; the caller vouches for `event`.
     unsafe {
-        add(&raw mut (*counters).denied);
         let kept = match DENIALS.get(slot).map(pointer) {
             Some(ring) => output(ring, event, length, u64::from(BPF_RB_FORCE_WAKEUP)),
             None => false,

@@ -2,7 +2,8 @@
 //!
 //! A task that can make a namespace can mount a denied folder over an allowed one, and
 //! `bpf_d_path` spells the allowed name. So a sandbox has a home, that of the first access in it:
-//! its own start, by us. A task elsewhere is denied.
+//! its own start, by us; or, where others run in the cgroup already, that of whoever [`take`]s it for
+//! them. A task elsewhere is denied.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
@@ -32,6 +33,20 @@ pub fn is_at(slot: u32) -> bool {
                 home, 0, here,
             );
         is_first || known == here
+    }
+}
+
+/// Makes the current task's home that of this slot, whatever it was; answers whether it has one.
+#[inline(always)]
+pub fn take(slot: u32) -> bool {
+    let here = of_current_task();
+    match HOMES.get_ptr_mut(slot) {
+        Some(home) if here >> 32 != 0 && here & 0xffff_ffff != 0 => {
+            // SAFETY: `home` is a map value; nobody decides by it yet.
+            unsafe { home.write_volatile(here) };
+            true
+        }
+        _ => false,
     }
 }
 

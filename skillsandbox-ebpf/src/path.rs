@@ -11,7 +11,7 @@ use skillsandbox_common::{
     event::{PathBody, PathSource},
     header::{EventPrefix, Kind, Reason, Verdict},
     rule::{Access, Decision, FileRule, PATH_KEY_LEN},
-    slot::FLAG_AGGREGATE,
+    slot::{FLAG_AGGREGATE, FLAG_AUDIT},
 };
 
 use crate::{
@@ -108,14 +108,15 @@ pub unsafe fn decide_at(
             } else {
                 Decision::deny(Reason::ForeignNamespace, 0)
             };
-            (*scratch).interpreter_next =
-                u32::from(matches!(kind, Kind::Exec) && matches!(decision.verdict, Verdict::Allow));
+            let goes_on =
+                matches!(decision.verdict, Verdict::Allow) || emit::audits_only(slot_flags);
+            (*scratch).interpreter_next = u32::from(matches!(kind, Kind::Exec) && goes_on);
             (decision, length as u64 - 1)
         } else {
             (Decision::deny(Reason::NoPolicy, 0), length as u64 - 1)
         };
         // The open of an `execve` that ends here is the attempt to execute.
-        let denied = matches!(decision.verdict, Verdict::Deny);
+        let denied = matches!(decision.verdict, Verdict::Deny) && !emit::audits_only(slot_flags);
         let kind = if denied && matches!(kind, Kind::Open) && open_flags & FMODE_EXEC != 0 {
             Kind::Exec
         } else {
@@ -190,7 +191,7 @@ pub unsafe fn record(
         let prefix = &raw mut (*event).prefix;
         actor::fill(prefix, kind, decision, total as u32);
         if slot_flags != slot::NO_POLICY
-            && slot_flags & FLAG_AGGREGATE != 0
+            && slot_flags & (FLAG_AGGREGATE | FLAG_AUDIT) == FLAG_AGGREGATE
             && emit::fold(slot, scratch)
         {
             return if (*prefix).header.verdict == Verdict::Allow as u8 {
@@ -254,7 +255,7 @@ pub fn without_scratch(kind: Kind, slot: u32) -> Verdict {
             Decision::deny(Reason::NoScratch, 0),
             length,
         );
-        emit::access(slot, 0, (&raw mut event).cast(), FIXED)
+        emit::access(slot, slot::flags(slot), (&raw mut event).cast(), FIXED)
     }
 }
 

@@ -1,8 +1,14 @@
 //! Which sandbox a program runs for.
 
-use aya_ebpf::helpers::{
-    bpf_probe_read_kernel,
-    generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_local_storage},
+use aya_ebpf::{
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{
+            bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_local_storage,
+            bpf_skb_cgroup_id,
+        },
+    },
+    programs::SkBuffContext,
 };
 use skillsandbox_common::{
     header::{Reason, Verdict},
@@ -21,9 +27,41 @@ const CGROUP_DEPTH: i32 = 8;
 const CGROUP_CLIMB: u32 = 16;
 
 /// The slot of the cgroup that the running program is attached to. Zero, which no sandbox has,
-/// until the loader has written it.
+/// until the loader has written it, and for a task that only proves that the program denies.
 #[inline(always)]
 pub fn attached() -> u32 {
+    let slot = stored();
+    match CONFIG.get(slot) {
+        // SAFETY: the helper takes nothing.
+        Some(config) if is_probe(config.probe, || unsafe { bpf_get_current_cgroup_id() }) => 0,
+        _ => slot,
+    }
+}
+
+/// The same for a packet, by the cgroup of its socket.
+#[inline(always)]
+pub fn attached_to_socket(packet: &SkBuffContext) -> u32 {
+    let slot = stored();
+    match CONFIG.get(slot) {
+        // SAFETY: the helper takes the context of a program on packets.
+        Some(config)
+            if is_probe(config.probe, || unsafe {
+                bpf_skb_cgroup_id(packet.skb.skb)
+            }) =>
+        {
+            0
+        }
+        _ => slot,
+    }
+}
+
+#[inline(always)]
+fn is_probe(probe: u64, cgroup: impl Fn() -> u64) -> bool {
+    probe != 0 && cgroup() == probe
+}
+
+#[inline(always)]
+fn stored() -> u32 {
     // SAFETY: for a program with a cgroup storage map the helper always answers its value.
     unsafe {
         bpf_get_local_storage(CGROUP_SLOT.as_ptr(), 0)
@@ -44,7 +82,15 @@ pub fn of_current_task() -> Option<u32> {
         }
         // SAFETY: the value is a number that userspace writes once before the sandbox starts.
         if let Some(slot) = unsafe { TRACED.get(&id) } {
-            return Some(*slot);
+            return Some(match CONFIG.get(*slot) {
+                // SAFETY: the helper takes nothing.
+                Some(config)
+                    if is_probe(config.probe, || unsafe { bpf_get_current_cgroup_id() }) =>
+                {
+                    0
+                }
+                _ => *slot,
+            });
         }
     }
     None

@@ -205,6 +205,7 @@ impl Trial {
                 trouble = Some(error);
             }
         });
+        slot.rings.release();
         if let Some(trouble) = trouble {
             return Err(trouble);
         }

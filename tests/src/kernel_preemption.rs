@@ -236,6 +236,7 @@ pub fn open_as_fast_as_can_be(opens: usize) -> Result<()> {
         poll(&mut ready, Some(&at_most))?;
         let is_done = ready.last().is_some_and(|fd| !fd.revents().is_empty());
         rings.drain(usize::MAX, |bytes| seen.check(bytes, &threads, &goals));
+        rings.release();
         if is_done {
             break;
         }
@@ -244,6 +245,7 @@ pub fn open_as_fast_as_can_be(opens: usize) -> Result<()> {
     let outcomes: Vec<String> = lines.lines().collect::<io::Result<_>>()?;
     let status = child.wait()?;
     rings.drain(usize::MAX, |bytes| seen.check(bytes, &threads, &goals));
+    rings.release();
     let counters = attached.counters()?;
     attached.detach()?;
     let dropped = counters.dropped_allowed + counters.dropped_denied;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
 use skillsandbox::isolate::cgroup::{Cgroup, Hierarchy};
 use skillsandbox::kernel::{
-    Attached, Objects, ProgramState, Rings, Target, WantedRings, prove::Prover,
+    Attached, Home, Objects, Policy, ProgramState, Rings, Target, WantedRings, prove::Prover,
 };
 use skillsandbox::policy::Tables;
 use skillsandbox_common::names::PROGRAMS;
@@ -75,16 +75,26 @@ impl Ground {
         ring_bytes: u32,
     ) -> Result<(Attached, Rings)> {
         let target = Target::new(self.cgroup.folder(), self.cgroup.inode()?);
-        let rings = WantedRings {
-            bytes: ring_bytes,
-            aggregate: false,
+        let policy = Policy {
+            tables,
+            rings: WantedRings {
+                bytes: ring_bytes,
+                aggregate: false,
+            },
+            flags: 0,
+            name_server: [0; 2],
         };
         let mut prover = Prover::start(self.cgroup.folder().as_fd())?;
-        let (mut attached, rings) =
-            self.objects
-                .attach(&self.id, slot, &target, tables, rings, &mut prover)?;
+        let (mut attached, rings) = self.objects.attach(
+            &self.id,
+            slot,
+            &target,
+            &policy,
+            Home::FirstComers,
+            &mut prover,
+        )?;
         drop(prover);
-        attached.arm(0, [0; 2])?;
+        attached.arm(0)?;
         Ok((attached, rings))
     }
 }
@@ -94,7 +104,7 @@ impl Drop for Ground {
         // What is left is cleaned up by the next `skillsandbox run`.
         let _killed = self.cgroup.kill();
         let _removed = self.cgroup.remove();
-        let _unlinked = self.objects.remove_stale(&self.id, None);
+        let _unlinked = self.objects.remove_stale(&self.id, &[]);
     }
 }
 

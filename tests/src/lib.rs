@@ -4,8 +4,11 @@
     reason = "to panic is how a helper of tests fails"
 )]
 
+pub mod attached;
 pub mod attacks;
 pub mod attempts;
+pub mod cgroup;
+pub mod daemon;
 pub mod host;
 pub mod kernel_access;
 mod kernel_answer;
@@ -20,4 +23,5 @@ pub mod manifest;
 pub mod network;
 pub mod sandbox;
 pub mod scene;
+pub mod service;
 pub mod store;

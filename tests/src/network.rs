@@ -111,10 +111,16 @@ impl Network {
         asked
     }
 
+    /// What is to be asked in the place of the host's resolvers.
+    #[must_use]
+    pub fn resolver(&self) -> String {
+        format!("--resolver=127.0.0.1:{PORT}")
+    }
+
     /// A run whose names are looked up here.
     #[must_use]
     pub fn run(&self, run: Run) -> Run {
-        run.option(format!("--resolver=127.0.0.1:{PORT}"))
+        run.option(self.resolver())
     }
 
     /// Runs Python in a sandbox. `reach(host, port)` connects, or has the error's name; `find(name)` has a

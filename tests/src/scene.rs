@@ -15,6 +15,7 @@ use crate::attempts::NOBODY;
 ///
 /// Every file and folder in it may be read and written by everybody, so that a refusal is never
 /// that of a file's mode.
+#[derive(Debug)]
 pub struct Scene {
     root: PathBuf,
 }

@@ -37,6 +37,7 @@ fn over(store: &Path, number: usize) {
         skill_version: "1".to_owned(),
         host: "host".to_owned(),
         tier: "kernel".to_owned(),
+        lasts_for_boot: None,
         booted_unix_ns: clock.offset(),
         rules: Vec::new(),
     };

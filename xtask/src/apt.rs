@@ -112,7 +112,7 @@ impl Suite {
 }
 
 /// The mirror that the machine's own package sources name for its own release.
-fn mirror() -> Result<String> {
+pub(crate) fn mirror() -> Result<String> {
     let os = fs::read_to_string("/etc/os-release").context("this needs Debian")?;
     let release = os
         .lines()

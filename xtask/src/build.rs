@@ -1,9 +1,10 @@
 //! Builds the programs.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::packages::Need;
 use crate::{linker, packages, paths, process, rust_src};
@@ -62,26 +63,30 @@ pub(crate) fn plain() -> Result<PathBuf> {
 }
 
 /// Builds `skillsandbox` so that it can leave out layers, which a release cannot, and returns the
-/// path of the program.
+/// path of the program. Everything else of it is what [`plain`] has too, and is not built again for that.
 pub(crate) fn layered() -> Result<PathBuf> {
-    with_layers(&["--profile", "layers"])?;
-    Ok(paths::target().join("layers/skillsandbox"))
+    process::run(cargo("build").args(["--package", "skillsandbox", "--features", "test-layers"]))?;
+    // Before another build puts its program there.
+    let folder = paths::target().join("layers");
+    let program = folder.join("skillsandbox");
+    let made = folder.join("skillsandbox.new");
+    let copied = fs::create_dir_all(&folder)
+        .and_then(|()| fs::copy(paths::target().join("debug/skillsandbox"), &made))
+        // Who still executes the last one keeps it.
+        .and_then(|_| fs::rename(&made, &program));
+    copied.with_context(|| format!("cannot make {}", program.display()))?;
+    Ok(program)
 }
 
 /// The same, as fast as a release: what is measured.
 pub(crate) fn layered_release() -> Result<PathBuf> {
-    with_layers(&["--profile", "measured"])?;
-    Ok(paths::target().join("measured/skillsandbox"))
-}
-
-fn with_layers(options: &[&str]) -> Result<()> {
     let features = ["--no-default-features", "--features", "test-layers"];
     process::run(
         cargo("build")
-            .args(["--package", "skillsandbox"])
-            .args(features)
-            .args(options),
-    )
+            .args(["--package", "skillsandbox", "--profile", "measured"])
+            .args(features),
+    )?;
+    Ok(paths::target().join("measured/skillsandbox"))
 }
 
 /// Builds the program that tries attacks and returns its path. Linked statically: what it can do is

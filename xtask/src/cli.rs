@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{attacks, bench, build, demo, fuzz, lint, setup, suite, test, vm};
+use crate::{attacks, bench, build, demo, fuzz, lint, package, setup, suite, test, vm};
 
 /// The project's own tasks.
 #[derive(Parser)]
@@ -25,8 +25,12 @@ enum Task {
     Demo(demo::Options),
     /// Run all tests, on this host and under each kernel
     Test(test::Options),
+    /// Try the package in virtual machines that boot each Debian; `test` boots the newest
+    Boot,
     /// Measure, against peers and by instruction count, and write BENCHMARKS.md
     Bench(bench::Options),
+    /// Make a Debian package of a release
+    Package(package::Options),
     /// Check the format, the lints and the dependencies
     Lint,
     /// Attack a sandbox, here and under each kernel, and write docs/attacks.md
@@ -48,7 +52,9 @@ impl Cli {
             Task::Build(options) => build::run(&options).map(|()| ExitCode::SUCCESS),
             Task::Demo(options) => demo::run(&options),
             Task::Test(options) => test::run(&options),
+            Task::Boot => test::boot(),
             Task::Bench(options) => bench::run(options).map(|()| ExitCode::SUCCESS),
+            Task::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
             Task::Lint => lint::run().map(|()| ExitCode::SUCCESS),
             Task::Attacks(options) => attacks::run(&options),
             Task::Fuzz(options) => fuzz::run(&options),

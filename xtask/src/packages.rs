@@ -25,6 +25,8 @@ pub(crate) enum Need {
     Bench,
     /// Fuzzing.
     Fuzz,
+    /// Making a package, and trying it.
+    Package,
 }
 
 /// Each package, what needs it, and why.
@@ -77,6 +79,7 @@ const PACKAGES: &[(&str, Need, &str)] = &[
         "addresses and links of the tests' networks",
     ),
     ("strace", Need::Test, "an attacker's ptrace"),
+    ("crun", Need::Test, "a container to attach a policy to"),
     (
         "dnsmasq-base",
         Need::Test,
@@ -108,6 +111,17 @@ const PACKAGES: &[(&str, Need, &str)] = &[
         "bpftrace",
         Need::Test,
         "an independent witness of what the kernel did",
+    ),
+    ("binutils", Need::Package, "takes the debugging symbols out"),
+    (
+        "dpkg-dev",
+        Need::Package,
+        "which packages the libraries of a program are of",
+    ),
+    (
+        "mmdebstrap",
+        Need::Package,
+        "makes the root file systems that the package is tried in",
     ),
     (
         "g++",

@@ -1,5 +1,6 @@
 //! The entry points, by family.
 
+mod called;
 mod create;
 mod entry;
 mod exec;

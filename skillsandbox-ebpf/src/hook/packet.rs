@@ -60,7 +60,7 @@ const ACK: u8 = 0x10;
 /// with it, among them the source routes that one `sendmsg` can give (`IP_RETOPTS`, `IPV6_RTHDR`).
 #[cgroup_skb(egress)]
 pub fn egress(ctx: SkBuffContext) -> i32 {
-    let slot = slot::attached();
+    let slot = slot::attached_to_socket(&ctx);
     let allowed = slot::flags(slot) != slot::NO_POLICY
         && match packet(&ctx, &SOURCE, &DESTINATION) {
             Ok(packet) => {
@@ -75,7 +75,7 @@ pub fn egress(ctx: SkBuffContext) -> i32 {
 /// listened on, or what comes from where no rule leads and nobody was called, is dropped.
 #[cgroup_skb(ingress)]
 pub fn ingress(ctx: SkBuffContext) -> i32 {
-    let slot = slot::attached();
+    let slot = slot::attached_to_socket(&ctx);
     let allowed = slot::flags(slot) != slot::NO_POLICY
         && match packet(&ctx, &DESTINATION, &SOURCE) {
             Ok(packet) => {
@@ -88,6 +88,7 @@ pub fn ingress(ctx: SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn answer(ctx: &SkBuffContext, slot: u32, allowed: bool) -> i32 {
+    let allowed = allowed || emit::audits_only(slot::flags(slot));
     if !allowed {
         emit::refused_packet(slot);
     }

@@ -53,7 +53,10 @@ impl Clock {
 }
 
 fn boot_time() -> i128 {
-    nanoseconds(clock_gettime(ClockId::Boottime))
+    let now = nanoseconds(clock_gettime(ClockId::Boottime));
+    #[cfg(test)]
+    let now = tests::as_if_booted_a_minute_ago(now);
+    now
 }
 
 fn nanoseconds(time: Timespec) -> i128 {
@@ -98,7 +101,15 @@ impl Serialize for Time {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
+
+    /// What tests record is of one day, however long their host has been up.
+    pub(super) fn as_if_booted_a_minute_ago(now: i128) -> i128 {
+        static FIRST: OnceLock<i128> = OnceLock::new();
+        now - FIRST.get_or_init(|| now) + 60_000_000_000
+    }
 
     #[test]
     fn time_is_rfc_3339_in_utc_with_nanoseconds() {

@@ -17,10 +17,11 @@ use super::{
     decode::{self, Body, decode},
     describe::Knowledge,
     process::{Executable, Processes},
-    record::{End, Ending, Lost, Note, Record},
+    record::{End, Ending, Lost, Note, Record, Running},
     repeat::{Like, Repeats},
     sequence::Sequences,
     sink::Sink,
+    store::Known,
 };
 
 /// A batch that grows past this many bytes ends by itself.
@@ -46,11 +47,29 @@ pub struct Collector<'a> {
     tally: Tally,
     undecodable: u64,
     skipped: u64,
+    /// By the collector that this one goes on for.
+    skipped_before: u64,
     repeats: Repeats,
     /// What the last note of lost records covered: dropped, undecodable, skipped.
     told: (Dropped, u64, u64),
     /// When it was last looked, in nanoseconds since boot.
     looked: u64,
+    /// The highest number that an earlier collector of the same run has kept. What it took from a ring without having
+    /// given the room back is there once more.
+    kept_to: u64,
+}
+
+/// What a collector had come to that ended before its run.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// What it knew.
+    pub(crate) known: Known,
+    /// What it had counted.
+    pub(crate) tally: Tally,
+    /// What it had said was lost.
+    pub(crate) told: (Dropped, u64, u64),
+    /// When it last said so, or the run began, in nanoseconds since boot.
+    pub(crate) looked: u64,
 }
 
 impl<'a> Collector<'a> {
@@ -66,9 +85,35 @@ impl<'a> Collector<'a> {
             tally: Tally::default(),
             undecodable: 0,
             skipped: 0,
+            skipped_before: 0,
             repeats: Repeats::default(),
             told: Default::default(),
             looked: Clock::boot_ns(),
+            kept_to: 0,
+        }
+    }
+
+    /// A collector without sinks that goes on where another one of the same run ended.
+    #[must_use]
+    pub fn resume(knowledge: Knowledge<'a>, resumed: Resumed) -> Self {
+        let Resumed {
+            known,
+            tally,
+            told,
+            looked,
+        } = resumed;
+        let (_, undecodable, skipped) = told;
+        Self {
+            kept_to: known.sequences.highest(),
+            processes: known.processes,
+            sequences: known.sequences,
+            tally,
+            undecodable,
+            skipped,
+            skipped_before: skipped,
+            told,
+            looked,
+            ..Self::new(knowledge)
         }
     }
 
@@ -98,7 +143,11 @@ impl<'a> Collector<'a> {
         }
         events.sort_by_key(|(_, event)| event.prefix.actor.sequence);
         for (bytes, event) in &events {
-            self.sequences.insert(event.prefix.actor.sequence);
+            let number = event.prefix.actor.sequence;
+            if number <= self.kept_to && self.sequences.complete(number, number) {
+                continue;
+            }
+            self.sequences.insert(number);
             let record = self
                 .knowledge
                 .describe(event, &self.processes, &self.sequences);
@@ -116,14 +165,23 @@ impl<'a> Collector<'a> {
     /// Says something of userspace's own, after everything pushed so far.
     pub fn note(&mut self, note: &Note) -> Result<(), SinkError> {
         let pushed = self.end_batch();
+        if let Note::Running(running) = note {
+            self.processes.were(running);
+        }
         self.sinks.record(&self.knowledge.note(note));
         self.sinks.each(|sink| sink.end_batch());
         pushed.and(self.sinks.failure())
     }
 
-    /// So many events of the host were skipped so far, this sandbox's perhaps among them.
+    /// So many events of the host were skipped since this collector was made, this sandbox's perhaps among them.
     pub fn skipped(&mut self, skipped: u64) {
-        self.skipped = skipped;
+        self.skipped = self.skipped_before + skipped;
+    }
+
+    /// What is running, as far as that is known.
+    #[must_use]
+    pub fn running(&self) -> Vec<Running> {
+        self.processes.running(&self.sequences)
     }
 
     /// Says what was counted with earlier accesses since the last time. To be called from time to time with all counts of

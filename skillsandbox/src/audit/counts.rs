@@ -17,8 +17,17 @@ pub struct Verdicts {
     pub allowed: u64,
     /// Denied.
     pub denied: u64,
+    /// Would have been denied, where a policy is only audited.
+    #[serde(skip_serializing_if = "is_none")]
+    pub would_deny: u64,
     /// With a verdict that this version does not know.
     pub unknown: u64,
+}
+
+/// What only an audited policy has is not written where there is none of it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Verdicts {
@@ -26,12 +35,13 @@ impl Verdicts {
         match verdict {
             Code::Known(Verdict::Allow) => self.allowed += times,
             Code::Known(Verdict::Deny) => self.denied += times,
+            Code::Known(Verdict::WouldDeny) => self.would_deny += times,
             Code::Unknown(_) => self.unknown += times,
         }
     }
 
     fn sum(&self) -> u64 {
-        self.allowed + self.denied + self.unknown
+        self.allowed + self.denied + self.would_deny + self.unknown
     }
 }
 
@@ -132,6 +142,7 @@ impl Tally {
             .fold(Verdicts::default(), |sum, kind| Verdicts {
                 allowed: sum.allowed + kind.allowed,
                 denied: sum.denied + kind.denied,
+                would_deny: sum.would_deny + kind.would_deny,
                 unknown: sum.unknown + kind.unknown,
             })
     }
@@ -181,7 +192,7 @@ impl Dropped {
 
 /// Counts of a run.
 ///
-/// `emitted = allowed + denied + unknown + processes + undecodable` holds by construction;
+/// `emitted = allowed + denied + would_deny + unknown + processes + undecodable` holds by construction;
 /// `emitted + dropped = records` is what [`Accounting`] checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -191,6 +202,9 @@ pub struct Counts {
     pub allowed: u64,
     /// Records of denied accesses.
     pub denied: u64,
+    /// Records of accesses that would have been denied, where a policy is only audited.
+    #[serde(skip_serializing_if = "is_none")]
+    pub would_deny: u64,
     /// Records of accesses with a verdict that this version does not know.
     pub unknown: u64,
     /// Records of forks and exits.
@@ -200,7 +214,7 @@ pub struct Counts {
     /// Accesses that were counted with an earlier one and have no record of their own: they are in `allowed`, `denied` and
     /// `by_kind`.
     pub folded: u64,
-    /// Records taken from the rings: the sum of the first five above, without `folded`.
+    /// Records taken from the rings: the sum of those above, without `folded`.
     pub emitted: u64,
     /// Records that found no room on a ring.
     pub dropped: Dropped,
@@ -220,6 +234,7 @@ impl Counts {
             decisions: counters.decisions(),
             allowed: verdicts.allowed,
             denied: verdicts.denied,
+            would_deny: verdicts.would_deny,
             unknown: verdicts.unknown,
             processes,
             undecodable,
@@ -331,6 +346,7 @@ mod tests {
     const OPEN: Verdicts = Verdicts {
         allowed: 5,
         denied: 2,
+        would_deny: 0,
         unknown: 0,
     };
 

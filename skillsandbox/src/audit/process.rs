@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use skillsandbox_common::event::PathSource;
 
-use super::{code::Code, sequence::Sequences};
+use super::{code::Code, record::Running, sequence::Sequences};
 
 /// Most processes that are remembered. Those beyond have no known executable.
 pub const PROCESSES_MAX: usize = 16 * 1024;
@@ -35,6 +35,37 @@ impl Processes {
         self.running
             .get(&tgid)
             .filter(|program| program.since <= now && sequences.complete(program.since, now))
+    }
+
+    /// The process was there before the first record, and ran this.
+    pub(super) fn were(&mut self, running: &Running) {
+        let Some(source) = Code::parse(&running.executable_source, Code::<PathSource>::path_source)
+        else {
+            return;
+        };
+        let program = Executable {
+            path: running.executable.as_bytes().into(),
+            source,
+            since: 0,
+        };
+        self.insert(running.tgid, program);
+    }
+
+    /// What is running as of the last record, for the records of the next run. A path that is not UTF-8 is not told.
+    pub(crate) fn running(&self, sequences: &Sequences) -> Vec<Running> {
+        let now = sequences.highest();
+        let known = self.running.iter().filter_map(|(tgid, program)| {
+            let is_known = self.executable(*tgid, now, sequences).is_some();
+            let path = str::from_utf8(&program.path).ok()?;
+            is_known.then(|| Running {
+                tgid: *tgid,
+                executable: path.to_owned(),
+                executable_source: program.source.to_string(),
+            })
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort_by_key(|running| running.tgid);
+        known
     }
 
     /// The process executed another program, as the record of `program.since` says. A late record teaches

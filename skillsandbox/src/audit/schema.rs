@@ -20,7 +20,7 @@ use super::{
     process::{Executable, Processes},
     record::{
         AddressChange, Change, Deadline, Dns, End, Ending, Environment, Layer, Limit, Lost, Note,
-        Record, Repeat, Start, StatedRule,
+        Record, Repeat, Running, Start, StatedRule,
     },
     sequence::Sequences,
     testing,
@@ -192,6 +192,7 @@ fn later_event_bytes() -> [Vec<u8>; 9] {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "one of each")]
 fn notes() -> Vec<Note> {
     let counters = SlotCounters {
         records: 24,
@@ -203,6 +204,7 @@ fn notes() -> Vec<Note> {
     let verdicts = |allowed, denied| Verdicts {
         allowed,
         denied,
+        would_deny: 0,
         unknown: 0,
     };
     let tally = Tally {
@@ -247,6 +249,11 @@ fn notes() -> Vec<Note> {
             passed: list(&["LANG", "OPENWEATHER_API_KEY"]),
             set: list(&["HOME"]),
             withheld: list(&["AWS_SECRET_ACCESS_KEY"]),
+        }),
+        Note::Running(Running {
+            tgid: 4001,
+            executable: "/usr/bin/python3.13".to_owned(),
+            executable_source: "resolved".to_owned(),
         }),
         Note::Deadline(Deadline { seconds: 60 }),
         Note::Limit(Limit {

@@ -28,6 +28,7 @@ pub(crate) fn about(run: &str) -> About {
         skill_version: "1".to_owned(),
         host: "host".to_owned(),
         tier: "kernel".to_owned(),
+        lasts_for_boot: None,
         booted_unix_ns: 1_767_225_600_000_000_000,
         rules: Vec::new(),
     }

@@ -168,6 +168,9 @@ fn show_verdict(
     match verdict {
         Code::Known(Verdict::Allow) => write!(out, "allow {kind:<7} "),
         Code::Known(Verdict::Deny) => write!(out, "{}  {kind:<7} ", colour.alarm("DENY")),
+        Code::Known(Verdict::WouldDeny) => {
+            write!(out, "{} {kind:<7} ", colour.warning("WOULD"))
+        }
         unknown @ Code::Unknown(_) => {
             write!(out, "{} {kind:<7} ", colour.warning(&unknown.to_string()))
         }
@@ -273,6 +276,12 @@ fn show_note(out: &mut impl Write, colour: Colour, note: &Note) -> io::Result<()
             environment.passed.len(),
             environment.set.len(),
             environment.withheld.len()
+        ),
+        Note::Running(running) => write!(
+            out,
+            "      runs    {}[{}]",
+            Quoted(running.executable.as_bytes()),
+            running.tgid
         ),
         Note::Deadline(deadline) => {
             let text = format!("deadline of {} s reached, killed", deadline.seconds);

@@ -115,6 +115,8 @@ pub(super) fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
         skill_dir: PathBuf::from("/usr/share"),
         command: None,
         extra_arguments: Vec::new(),
+        environment: Vec::new(),
+        caller: None,
     };
     let outcome =
         super::block_on(async { Ok(supervise::run(&request, &Options::default()).await?) })?;

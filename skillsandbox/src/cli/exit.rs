@@ -29,21 +29,31 @@ pub const HELP: &str = "Exit codes:
 #[must_use]
 pub fn code_of(error: &anyhow::Error) -> ExitCode {
     let code = match error.downcast_ref::<RunError>() {
-        Some(
-            RunError::Manifest(_)
-            | RunError::NotEnforced { .. }
-            | RunError::NotOfTheHost { .. }
-            | RunError::Denied { .. }
-            | RunError::Network(_)
-            | RunError::Compile(_),
-        ) => MANIFEST,
-        Some(
-            RunError::TierTooLow { .. }
-            | RunError::NotHere { .. }
-            | RunError::Kernel(KernelError::NotRoot | KernelError::NoBtf { .. }),
-        ) => CAPABILITY,
-        _ if error.is::<crate::manifest::ManifestError>() => MANIFEST,
-        _ => SETUP,
+        Some(error) => code_of_run(error),
+        None if error.is::<crate::manifest::ManifestError>() => MANIFEST,
+        None => SETUP,
     };
     ExitCode::from(code)
+}
+
+/// The code for an error of a run.
+#[must_use]
+pub fn code_of_run(error: &RunError) -> u8 {
+    match error {
+        RunError::Manifest(_)
+        | RunError::NotEnforced { .. }
+        | RunError::Exceeds { .. }
+        | RunError::ForOthers { .. }
+        | RunError::NotOfTheHost { .. }
+        | RunError::Denied { .. }
+        | RunError::Network(_)
+        | RunError::Compile(_) => MANIFEST,
+        RunError::TierTooLow { .. }
+        | RunError::NotHeld { .. }
+        | RunError::NotHere { .. }
+        | RunError::NobodyToAsk { .. }
+        | RunError::Kernel(KernelError::NotRoot | KernelError::NoBtf { .. }) => CAPABILITY,
+        RunError::Refused { code, .. } => *code,
+        _ => SETUP,
+    }
 }

@@ -93,6 +93,8 @@ pub(super) fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
         skill_dir: folder_of(&arguments.manifest),
         command: None,
         extra_arguments: Vec::new(),
+        environment: Vec::new(),
+        caller: None,
     };
     let (plan, _) = supervise::dry_run(&request)?;
     let asked = &arguments.access;
@@ -144,7 +146,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     show(&plan.rules, decision, &advice, &mut io::stdout().lock())?;
     Ok(match decision.verdict {
         Verdict::Allow => ExitCode::SUCCESS,
-        Verdict::Deny => ExitCode::from(DENIED),
+        Verdict::Deny | Verdict::WouldDeny => ExitCode::from(DENIED),
     })
 }
 
@@ -250,8 +252,8 @@ fn show(
     writeln!(out)?;
     match (decision.verdict, advice) {
         (Verdict::Allow, _) => Ok(()),
-        (Verdict::Deny, Advice::Permit(line)) => writeln!(out, "{line}"),
-        (Verdict::Deny, Advice::Remedy(words)) => writeln!(out, "{}", visible(words)),
+        (_, Advice::Permit(line)) => writeln!(out, "{line}"),
+        (_, Advice::Remedy(words)) => writeln!(out, "{}", visible(words)),
     }
 }
 

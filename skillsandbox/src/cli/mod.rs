@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
+mod attach;
 mod audit;
+mod daemon;
 mod doctor;
 pub mod exit;
 mod explain;
@@ -8,6 +10,7 @@ mod inspect;
 mod pager;
 mod run;
 mod validate;
+mod worker;
 
 use std::{
     ffi::OsStr,
@@ -15,12 +18,13 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     isolate::{launcher, spawn::LAUNCHER},
     kernel::prove,
+    supervise::service::{CLOSER, WORKER},
 };
 
 /// A kernel-level monitor and sandbox for the code that AI agents run.
@@ -37,11 +41,22 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Run(Box<run::RunArguments>),
+    Attach(Box<attach::AttachArguments>),
+    Detach(attach::DetachArguments),
+    Reload(attach::ReloadArguments),
+    Ps(attach::PsArguments),
+    Daemon(daemon::DaemonArguments),
     Validate(validate::ValidateArgs),
     Inspect(inspect::InspectArgs),
     Explain(explain::ExplainArguments),
     Audit(audit::AuditArguments),
     Doctor(doctor::DoctorArguments),
+}
+
+/// The command line, with all that is said of it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Parses the command line, calls the subcommand, and turns its outcome into an exit code.
@@ -61,16 +76,34 @@ pub fn main() -> ExitCode {
         };
     }
 
+    if first.as_deref() == Some(OsStr::new(WORKER)) {
+        log_to_stderr(0);
+        return code(worker::run(std::env::args_os().skip(1)));
+    }
+    if first.as_deref() == Some(OsStr::new(CLOSER)) {
+        return code(worker::close());
+    }
+
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose);
     let outcome = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
+        Command::Attach(arguments) => attach::attach(arguments),
+        Command::Detach(arguments) => attach::detach(arguments),
+        Command::Reload(arguments) => attach::reload(arguments),
+        Command::Ps(arguments) => attach::ps(arguments),
+        Command::Daemon(arguments) => daemon::run(arguments),
         Command::Validate(arguments) => validate::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
     };
+    code(outcome)
+}
+
+/// Tells of an error.
+fn code(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
         tell(&error);
         exit::code_of(&error)
@@ -89,6 +122,8 @@ fn log_to_stderr(verbose: u8) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        // Where standard error is closed it would print that there, and panic.
+        .log_internal_errors(false)
         .without_time()
         .init();
 }

@@ -15,7 +15,10 @@ use super::exit;
 use crate::{
     manifest::{FILE_NAME, Manifest, text::visible},
     policy::Tables,
-    supervise::{self, Events, Options, Plan, Request},
+    supervise::{
+        self, Events, Options, Plan, Request, Streams,
+        service::{self, SOCKET},
+    },
 };
 
 /// Port of resolvers (RFC 1035, section 4.2).
@@ -75,6 +78,10 @@ pub(super) struct RunArguments {
     /// Names of this host's /etc/hosts are answered from there. Can be given more than once.
     #[arg(long, value_name = "ADDRESS", value_parser = resolver)]
     resolver: Vec<SocketAddr>,
+    /// Ask the daemon at this socket for the run, which needs no root [default, for who is not root:
+    /// /run/skillsandbox.socket].
+    #[arg(long, value_name = "FILE")]
+    socket: Option<PathBuf>,
     /// Leave a layer out: ebpf, iptables, mounts, landlock, seccomp, namespaces. Only in builds for tests.
     #[cfg(feature = "test-layers")]
     #[arg(long, value_name = "LAYER", value_delimiter = ',', value_parser = layer)]
@@ -91,11 +98,14 @@ pub(super) struct RunArguments {
 }
 
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
-    let request = request(arguments)?;
+    let (request, text) = request(arguments)?;
     if arguments.dry_run {
         let (plan, tables) = supervise::dry_run(&request)?;
         show(&plan, &tables).context("cannot write to standard output")?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(socket) = socket(arguments) {
+        return ask(&socket, text, &request, arguments);
     }
     let options = options(arguments);
     let outcome = super::block_on(async { Ok(supervise::run(&request, &options).await?) })?;
@@ -104,20 +114,46 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     {
         tracing::error!("the audit store's logs are not sealed: {error:#}");
     }
-    if outcome.exit_code.is_none() {
+    Ok(code(&request, outcome.exit_code, outcome.is_recorded()))
+}
+
+/// The daemon's socket, if the run is to be asked of it: root can make one itself.
+fn socket(arguments: &RunArguments) -> Option<PathBuf> {
+    let is_root = rustix::process::geteuid().is_root();
+    let default = || (!is_root).then(|| PathBuf::from(SOCKET));
+    arguments.socket.clone().or_else(default)
+}
+
+fn ask(
+    socket: &Path,
+    text: String,
+    request: &Request,
+    arguments: &RunArguments,
+) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        audit_dir: arguments.audit_dir.clone(),
+        ..options(arguments)
+    };
+    let ended = service::ask(socket, text, request, &options)?;
+    Ok(code(request, ended.exit_code, ended.recorded))
+}
+
+/// The exit code of a run that came to its end.
+fn code(request: &Request, exit_code: Option<u8>, recorded: bool) -> ExitCode {
+    if exit_code.is_none() {
         tracing::warn!(
             seconds = request.manifest.resources.max_runtime_seconds,
             "max_runtime_seconds is over: the skill was killed"
         );
     }
-    let recorded = outcome.summary.failed_sinks.is_empty() && outcome.summary.accounting.balanced;
-    if !recorded {
-        return Ok(ExitCode::from(exit::RECORD));
+    if recorded {
+        ExitCode::from(exit_code.unwrap_or(exit::DEADLINE))
+    } else {
+        ExitCode::from(exit::RECORD)
     }
-    Ok(ExitCode::from(outcome.exit_code.unwrap_or(exit::DEADLINE)))
 }
 
-fn resolver(text: &str) -> Result<SocketAddr, AddrParseError> {
+pub(super) fn resolver(text: &str) -> Result<SocketAddr, AddrParseError> {
     let alone = text.parse::<IpAddr>();
     alone.map_or_else(|_| text.parse(), |address| Ok((address, DNS).into()))
 }
@@ -127,13 +163,14 @@ fn layer(name: &str) -> Result<crate::isolate::report::Layer, serde_json::Error>
     serde_json::from_value(serde_json::Value::String(name.to_owned()))
 }
 
-fn request(arguments: &RunArguments) -> anyhow::Result<Request> {
+/// The request, and the text of its manifest.
+fn request(arguments: &RunArguments) -> anyhow::Result<(Request, String)> {
     let manifest_file = match (&arguments.manifest, &arguments.skill_dir) {
         (Some(file), _) => file.clone(),
         (None, Some(folder)) => folder.join(FILE_NAME),
         (None, None) => anyhow::bail!("a command needs --manifest FILE"),
     };
-    let manifest = Manifest::load(&manifest_file)?;
+    let (manifest, text) = Manifest::load_with_text(&manifest_file)?;
     // What follows `--` is a command only when there is no skill to give arguments to.
     let (skill_dir, command, mut extra) = match &arguments.skill_dir {
         Some(folder) => (folder.clone(), None, arguments.arguments.clone()),
@@ -146,13 +183,16 @@ fn request(arguments: &RunArguments) -> anyhow::Result<Request> {
     if command.is_none() {
         extra.extend(arguments.command.iter().cloned());
     }
-    Ok(Request {
+    let request = Request {
         manifest,
         manifest_file: manifest_file.to_string_lossy().into_owned(),
         skill_dir,
         command,
         extra_arguments: extra,
-    })
+        environment: std::env::vars_os().collect(),
+        caller: None,
+    };
+    Ok((request, text))
 }
 
 pub(super) fn folder_of(file: &Path) -> PathBuf {
@@ -181,6 +221,7 @@ fn options(arguments: &RunArguments) -> Options {
         user: arguments.user.clone(),
         stdin: arguments.stdin,
         record_refused: arguments.record_refused,
+        streams: Streams::default(),
         resolvers: arguments.resolver.clone(),
         #[cfg(feature = "test-layers")]
         without: arguments.without_layer.clone(),

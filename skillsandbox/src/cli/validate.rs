@@ -1,4 +1,4 @@
-//! `skillsandbox validate`: whether `run` would accept a manifest.
+//! `skillsandbox validate`: whether `run`, or `attach`, would accept a manifest.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ pub(super) const MANIFEST_REFUSED: u8 = 120;
 
 /// Check manifests, and say what is wrong with them and what to write instead.
 ///
-/// Exit code 0 when `run` would accept every one of them, else 120.
+/// Exit code 0 when `run` would accept every one of them, and `attach` those that name a `cgroup`, as far as that is not a matter of the host and of its operator's
+/// ceiling, which `run --dry-run` looks at; else 120.
 #[derive(clap::Args, Debug)]
 pub(super) struct ValidateArgs {
     /// Manifests, or folders of skills that hold a `skillsandbox.yaml`.
@@ -28,7 +29,7 @@ pub(super) struct ValidateArgs {
 #[derive(Serialize)]
 struct Report {
     file: String,
-    /// Whether `run` would accept it.
+    /// Whether it would be accepted.
     accepted: bool,
     problems: Vec<Problem>,
     not_enforced_yet: Vec<NotEnforced>,
@@ -65,7 +66,7 @@ pub(super) fn manifest_path(path: &Path) -> PathBuf {
 fn report(path: &Path) -> Report {
     let path = manifest_path(path);
     let (problems, not_enforced_yet) = match Manifest::load(&path) {
-        Ok(manifest) => (Vec::new(), manifest.not_enforced_yet()),
+        Ok(manifest) => (Vec::new(), manifest.not_enforced_yet(manifest.is_for())),
         Err(error) => (error.problems, Vec::new()),
     };
     Report {
@@ -84,8 +85,8 @@ fn print(report: &Report, output: &mut impl Write, errors: &mut impl Write) -> i
     for NotEnforced { field, line, why } in &report.not_enforced_yet {
         writeln!(
             errors,
-            "{file}:{line}: {field} is not enforced yet ({why}), and `run` refuses what it cannot \
-             enforce; leave it out"
+            "{file}:{line}: {field} is not enforced yet ({why}), and what cannot be enforced is refused; \
+             leave it out"
         )?;
     }
     if report.accepted {
@@ -134,12 +135,15 @@ mod tests {
     fn a_valid_manifest_that_asks_for_what_is_not_enforced_is_refused() {
         let text = "skill: { name: a, version: '1' }\npermissions:\nentrypoint: { command: a }\n\
                     mode: audit\n";
+        let policy = format!("{text}cgroup: /a.slice\n");
+        let policy = Manifest::parse("FILE", policy.as_bytes()).unwrap();
+        assert_eq!(policy.not_enforced_yet(policy.is_for()), []);
         let manifest = Manifest::parse("FILE", text.as_bytes()).unwrap();
         let report = Report {
             file: "FILE".to_owned(),
             accepted: false,
             problems: Vec::new(),
-            not_enforced_yet: manifest.not_enforced_yet(),
+            not_enforced_yet: manifest.not_enforced_yet(manifest.is_for()),
         };
         let mut errors = Vec::new();
         print(&report, &mut Vec::new(), &mut errors).unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// So many at once, and one more in every interval.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     room: u32,
     left: u32,
     interval: Duration,
@@ -13,7 +13,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A full one.
-    pub(super) fn new(room: u32, interval: Duration, now: Instant) -> Self {
+    pub(crate) fn new(room: u32, interval: Duration, now: Instant) -> Self {
         Self {
             room,
             left: room,
@@ -23,7 +23,7 @@ impl Bucket {
     }
 
     /// Takes one, if there is one.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled).as_nanos();
         let more = u32::try_from(passed / self.interval.as_nanos().max(1)).unwrap_or(u32::MAX);
         if more >= self.room - self.left {

@@ -19,7 +19,7 @@ use super::{
     bucket::Bucket,
     grants::Grants,
     question::{self, QUESTION_BYTES_MAX, Question, Unanswerable},
-    upstream::{Upstream, absolute},
+    upstream::{Reply, Upstream, absolute},
 };
 use crate::{
     audit::record::{Dns, Note},
@@ -47,6 +47,8 @@ pub(super) struct Desk {
     tell: Box<dyn Fn(Note) + Send + Sync>,
     questions: Arc<Semaphore>,
     new_names: Mutex<NewNames>,
+    /// Whether every question is passed on, because the policy is only audited.
+    passes_all: bool,
 }
 
 /// Names below wildcards that were asked for.
@@ -72,9 +74,11 @@ impl Desk {
     pub(super) fn new(
         grants: Arc<Grants>,
         upstream: Upstream,
+        passes_all: bool,
         tell: impl Fn(Note) + Send + Sync + 'static,
     ) -> Self {
         Self {
+            passes_all,
             grants,
             upstream,
             tell: Box::new(tell),
@@ -139,6 +143,11 @@ impl Desk {
         let record_type = question.record_type();
         let mut note = Dns::asked(name, record_type.to_string(), transport);
         let message = match self.refusal(question) {
+            Err(reason) if self.passes_all => {
+                note.would_deny(reason);
+                note.advise(advise_name(reason, name));
+                self.pass(question, &mut note).await
+            }
             Err(reason) => {
                 note.deny(reason);
                 note.advise(advise_name(reason, name));
@@ -172,34 +181,54 @@ impl Desk {
         Ok(rule)
     }
 
+    /// What the resolvers say.
+    async fn reply(&self, question: &Question, note: &mut Dns) -> Option<Reply> {
+        let asked = self.upstream.ask(question.name(), question.record_type());
+        match timeout(PATIENCE, asked).await {
+            Ok(Ok(reply)) => return Some(reply),
+            Ok(Err(error)) => note.error = Some(error.to_string()),
+            Err(_elapsed) => note.error = Some(format!("no answer in {} s", PATIENCE.as_secs())),
+        }
+        None
+    }
+
+    /// Passes a question on that no rule lets through, and the whole answer back. No address is granted by it.
+    async fn pass(&self, question: &Question, note: &mut Dns) -> Message {
+        let Some(reply) = self.reply(question, note).await else {
+            return question.answer(ResponseCode::ServFail);
+        };
+        let addresses = reply
+            .records
+            .iter()
+            .filter_map(|record| record.data.ip_addr());
+        note.addresses = addresses.collect();
+        note.code = mnemonic(reply.code);
+        answer::message(question, reply.code, reply.records, reply.authority)
+    }
+
     /// Passes a question on, and what is answered back.
     async fn ask(&self, question: &Question, note: &mut Dns) -> Message {
         let failed = question.answer(ResponseCode::ServFail);
-        let asked = self.upstream.ask(question.name(), question.record_type());
-        let reply = match timeout(PATIENCE, asked).await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => {
-                note.error = Some(error.to_string());
-                return failed;
-            }
-            Err(_elapsed) => {
-                note.error = Some(format!("no answer in {} s", PATIENCE.as_secs()));
-                return failed;
-            }
+        let Some(reply) = self.reply(question, note).await else {
+            return failed;
         };
         let Ok(name) = absolute(question.name()) else {
             note.error = Some("it is no name".to_owned());
             return failed;
         };
         let trusted = reply.is_the_hosts;
+        let whole = self.passes_all.then(|| reply.records.clone());
         let kept = answer::keep(&name, reply.records, |address| {
             trusted || self.grants.may_have(address)
         });
         note.refused.clone_from(&kept.refused);
         if kept.records.is_empty() && !kept.refused.is_empty() {
-            note.deny(Reason::PrivateAddress);
             note.advise(advise_name(Reason::PrivateAddress, question.name()));
-            return question.answer(ResponseCode::Refused);
+            if whole.is_none() {
+                note.deny(Reason::PrivateAddress);
+                return question.answer(ResponseCode::Refused);
+            }
+            note.would_deny(Reason::PrivateAddress);
         }
         let (changes, outcome) =
             self.grants
@@ -215,7 +244,8 @@ impl Desk {
         }
         note.addresses = addresses;
         note.code = mnemonic(reply.code);
-        answer::message(question, reply.code, kept.records, reply.authority)
+        let records = whole.unwrap_or(kept.records);
+        answer::message(question, reply.code, records, reply.authority)
     }
 }
 

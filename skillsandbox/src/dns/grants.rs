@@ -65,6 +65,8 @@ struct State {
     changes: u64,
     /// The addresses of those that the firewalls may not say yet, with the number of the last.
     unsettled: BTreeMap<IpAddr, u64>,
+    /// Whose rules decide in the place of these.
+    successor: Option<Arc<Grants>>,
 }
 
 /// Telling them takes milliseconds, in which others ask. So whoever has waited for its turn tells of all
@@ -98,6 +100,7 @@ impl Grants {
                 untold: Vec::new(),
                 changes: 0,
                 unsettled: BTreeMap::new(),
+                successor: None,
             }),
             firewalls: Arc::new(tokio::sync::Mutex::new(Firewalls {
                 all: firewalls,
@@ -143,6 +146,12 @@ impl Grants {
         now: Instant,
     ) -> (Vec<AddressChange>, Result<(), GrantError>) {
         let mut state = self.state();
+        if let Some(successor) = &state.successor {
+            // An answer to a question that was asked before.
+            let successor = Arc::clone(successor);
+            drop(state);
+            return successor.grant(name, addresses, now);
+        }
         let mut changes = Vec::new();
         for (address, ttl) in addresses {
             match state.give(&self.hosts, name, *address, *ttl, now) {
@@ -176,6 +185,35 @@ impl Grants {
             }
         }
         (changes, outcome)
+    }
+
+    /// Has other rules decide: `switch` does that. Names that these cover keep their addresses, and no answer that is given
+    /// meanwhile is forgotten.
+    pub fn hand_over<E: From<GrantError>>(
+        &self,
+        successor: &Arc<Self>,
+        switch: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut state = self.state();
+        successor.adopt(&state.table)?;
+        switch()?;
+        state.successor = Some(Arc::clone(successor));
+        Ok(())
+    }
+
+    fn adopt(&self, table: &Table) -> Result<(), GrantError> {
+        let mut state = self.state();
+        for (address, names) in table.all() {
+            let covered = names
+                .iter()
+                .filter(|named| self.rule_of(&named.name).is_some());
+            let covered: Vec<_> = covered.cloned().collect();
+            let may_have = is_public(address) || state.rules.covers_address(address);
+            if may_have && !covered.is_empty() && state.table.take_over(address, covered) {
+                state.apply(&self.hosts, address)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the firewalls say what has changed of these addresses.

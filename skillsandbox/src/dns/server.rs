@@ -90,15 +90,16 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Answers from now on. `tell` is called with what is to be put on record, before the answer
+    /// Answers from now on; where the policy is only audited, `passes_all`, also what no rule lets through. `tell` is called with what is to be put on record, before the answer
     /// leaves, and may wait.
     pub fn start(
         sockets: Sockets,
         grants: Arc<Grants>,
         upstream: Upstream,
+        passes_all: bool,
         tell: impl Fn(Note) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let desk = Arc::new(Desk::new(grants, upstream, tell));
+        let desk = Arc::new(Desk::new(grants, upstream, passes_all, tell));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;

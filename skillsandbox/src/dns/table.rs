@@ -86,6 +86,21 @@ impl Table {
         Given::Now
     }
 
+    /// All addresses, with the names that each has or had.
+    pub(super) fn all(&self) -> impl Iterator<Item = (IpAddr, &[Named])> {
+        let addresses = self.addresses.iter();
+        addresses.map(|(address, names)| (*address, names.as_slice()))
+    }
+
+    /// Takes an address over with names of it from another table. Whether there was room for it.
+    pub(super) fn take_over(&mut self, address: IpAddr, names: Vec<Named>) -> bool {
+        let fits = self.addresses.len() < self.most;
+        if fits {
+            self.addresses.insert(address, names);
+        }
+        fits
+    }
+
     /// The names that an address has or had.
     pub(super) fn of(&self, address: IpAddr) -> &[Named] {
         self.addresses.get(&address).map_or(&[], Vec::as_slice)

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::error::{IsolateError, Result, Step};
 
 /// The folder of all sandboxes, below the root of the hierarchy.
-const FOLDER: &str = "skillsandbox";
+pub(super) const FOLDER: &str = "skillsandbox";
 
 /// Where the cgroup of a sandbox is, from the root of the hierarchy on.
 pub(super) fn place_of(id: &str) -> PathBuf {
@@ -318,7 +318,7 @@ impl Cgroup {
 }
 
 /// A cgroup and all below it, parents first.
-fn below(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn below(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = vec![path.to_owned()];
     let mut next = 0;
     while let Some(folder) = found.get(next) {

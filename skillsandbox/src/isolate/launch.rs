@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::landlock::Ports;
 use super::limits::Limits;
+use super::privileges::Identity;
 use super::report::Layer;
 use super::seccomp::{Permitted, Profile};
 
@@ -32,6 +33,8 @@ pub struct Launch {
     pub uid: u32,
     /// Its group: never 0.
     pub gid: u32,
+    /// Reach the host's files with the rights of that user alone: it is whoever asked for the run.
+    pub as_caller: bool,
     /// Whether it sees the host's programs and libraries.
     pub runtime: Runtime,
     /// What it may use beside those, resolved: see [`resolve`](super::paths::resolve).
@@ -117,6 +120,12 @@ impl Launch {
     #[expect(clippy::unused_self, reason = "a build for tests asks the launch")]
     pub(super) const fn has(&self, _: Layer) -> bool {
         true
+    }
+
+    /// Whom its files are opened as, if not as root.
+    pub(super) fn caller(&self) -> Option<Identity> {
+        let Self { uid, gid, .. } = *self;
+        self.as_caller.then_some(Identity { uid, gid })
     }
 
     /// What the filters of system calls leave to others.

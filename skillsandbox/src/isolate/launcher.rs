@@ -136,6 +136,25 @@ fn ended(status: WaitStatus) -> Option<Ended> {
     code.or_else(|| status.terminating_signal().map(Ended::Signal))
 }
 
+fn gone() -> IsolateError {
+    IsolateError::refused("the supervisor is gone", "run the skill again")
+}
+
+/// Whether the other end of a pipe has been closed, or written to.
+fn is_readable(pipe: &OwnedFd) -> Result<bool> {
+    let mut polled = [PollFd::new(pipe, PollFlags::IN)];
+    let now = rustix::time::Timespec::default();
+    let found = rustix::event::poll(&mut polled, Some(&now)).step("look for the supervisor")?;
+    Ok(found > 0)
+}
+
+/// Has this process end with the launcher, and its memory looked at by nobody.
+fn follow_and_hide() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .step("follow the launcher into death")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step("hide init's memory")
+}
+
 /// Process 1 of the sandbox: makes its file tree, starts the skill, reaps, and reports the end.
 fn init(
     launch: &Launch,
@@ -150,10 +169,7 @@ fn init(
             "report this with the kernel's version",
         ));
     }
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .step("follow the launcher into death")?;
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .step("hide init's memory")?;
+    follow_and_hide()?;
     if namespaces {
         rustix::system::sethostname(launch.hostname.as_bytes()).step("set the host name")?;
     }
@@ -166,6 +182,11 @@ fn init(
     } else {
         LayerReport::off(Layer::Mounts)
     };
+    // The kernel forgets both when files were reached as another user (`commit_creds`, `kernel/cred.c`).
+    follow_and_hide()?;
+    if is_readable(&descriptors.liveness)? {
+        return Err(gone());
+    }
     report::write(report, &Record::Layer(mounts))?;
 
     let signals = system::child_signals().step("watch for children")?;
@@ -244,10 +265,7 @@ fn watch(skill: Pid, mut signals: &File, liveness: &OwnedFd) -> Result<Ended> {
         };
         let [_, supervisor] = &events;
         if !supervisor.revents().is_empty() {
-            return Err(IsolateError::refused(
-                "the supervisor is gone",
-                "run the skill again",
-            ));
+            return Err(gone());
         }
         // How many ended is for `wait` to say.
         let _ = signals.read(&mut [0; 1024]);

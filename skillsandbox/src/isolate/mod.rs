@@ -19,7 +19,9 @@
 pub mod cgroup;
 pub mod environment;
 pub mod error;
+pub mod existing;
 pub mod firewall;
+pub mod home;
 pub mod launch;
 pub mod launcher;
 pub mod limits;
@@ -28,6 +30,7 @@ pub mod mounts;
 pub mod paths;
 pub mod privileges;
 pub mod program;
+pub mod reach;
 pub mod report;
 pub mod spawn;
 

@@ -193,8 +193,8 @@ pub(super) fn open_below(root: impl AsFd, path: &Path) -> rustix::io::Result<Own
     )
 }
 
-/// Makes the folder `path` of the host, and those above it that are missing, for `owner`.
-pub(super) fn create_folder(path: &Path, owner: Identity) -> Result<OwnedFd> {
+/// Makes the folder `path` of the host, and those above it that are missing, for `owner`, as `maker`.
+pub(super) fn create_folder(path: &Path, owner: Identity, maker: u32) -> Result<OwnedFd> {
     let mut folder = open(Path::new("/")).step("open /")?;
     for name in names(path) {
         folder = match enter(&folder, &name) {
@@ -203,7 +203,7 @@ pub(super) fn create_folder(path: &Path, owner: Identity) -> Result<OwnedFd> {
                 rustix::fs::mkdirat(&folder, &name, Mode::from_raw_mode(0o755)).step(doing())?;
                 let new = enter(&folder, &name).step(doing())?;
                 // Whoever owns the folder around it could have put another in its place.
-                if rustix::fs::fstat(&new).step(doing())?.st_uid != 0 {
+                if rustix::fs::fstat(&new).step(doing())?.st_uid != maker {
                     return Err(IsolateError::path(
                         path,
                         "was replaced while it was being created",

@@ -58,6 +58,12 @@ impl View {
         Self(view)
     }
 
+    /// The view of whoever looks, without a sandbox of its own.
+    #[must_use]
+    pub fn of_everything() -> Self {
+        Self(vec![(PathBuf::from("/"), PathBuf::from("/"))])
+    }
+
     /// Finds the program that `command` names: a path, from `workdir` on if it is relative, or a
     /// bare name, in the folders of [`PATH`] that exist in the sandbox.
     pub fn program(&self, command: &OsStr, workdir: &Path) -> Result<Program> {

@@ -13,7 +13,7 @@ use super::cgroup::Cgroup;
 use super::error::{Result, Step};
 use super::launch::Launch;
 use super::report::Report;
-use super::system;
+pub(crate) use super::system::inherit;
 
 /// First argument of this program when it is to be the launcher; the second is the number of the
 /// descriptor that holds the [`Launch`]. A front door passes the second to
@@ -95,7 +95,7 @@ pub fn spawn(
         .stdin(streams.stdin)
         .stdout(streams.stdout)
         .stderr(streams.stderr);
-    system::inherit(&mut command, descriptors);
+    inherit(&mut command, descriptors);
     let child = command.spawn().step("start the launcher")?;
     Ok(Running {
         child,

@@ -121,7 +121,7 @@ pub(super) fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
 /// Leaves `descriptors` open, under the same numbers, in the process that `command` starts.
 ///
 /// The caller keeps them open until then.
-pub(super) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
+pub(crate) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
     let clear = move || {
         for &descriptor in &descriptors {
             // SAFETY: the caller keeps it open until the child exists, which has a copy of it.
@@ -187,6 +187,21 @@ pub(super) fn exec(program: &CStr, arguments: &[CString], environment: &[CString
     // SAFETY: both lists end with a null pointer, and their strings outlive the call.
     unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// Changes the user and group by which this thread, and no other, reaches files, and answers whether they are these now
+/// (setfsuid(2)). The kernel takes the capabilities about files away with user 0 and gives them back with it.
+pub(super) fn reach_files_as(uid: u32, gid: u32) -> bool {
+    const ASK: libc::c_long = -1;
+    // SAFETY: no memory is passed.
+    let change = |call, id| unsafe {
+        libc::syscall(call, libc::c_long::from(id));
+        libc::syscall(call, ASK) == libc::c_long::from(id)
+    };
+    // The group changes while the user is 0.
+    change(libc::SYS_setfsuid, 0)
+        && change(libc::SYS_setfsgid, gid)
+        && change(libc::SYS_setfsuid, uid)
 }
 
 /// Makes a system call that has no effect, for its error number; 0 when it succeeded.

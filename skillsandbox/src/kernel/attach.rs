@@ -13,14 +13,13 @@ use aya::programs::{
 };
 use skillsandbox_common::{
     names::{Hook, PROGRAMS, Program},
-    rule::{NetworkRule, UNIX_SOCKETS_MAX, UnixRule},
-    slot::{FLAG_NAMES, STATE_ENFORCING, SlotConfig, SlotCounters},
+    slot::{FLAG_NAMES, SlotConfig, SlotCounters},
 };
 
 use super::objects::SANDBOXES;
 use super::{
-    AddressRules, KernelError, Objects, ProgramState, Proof, Rings, WantedRings, bpffs, maps::Maps,
-    prove::Prover, skips::Skips,
+    AddressRules, Home, KernelError, Objects, Policy, ProgramState, Proof, Rings, bpffs, links,
+    maps::Maps, prove::Prover, skips::Skips,
 };
 use crate::policy::Tables;
 
@@ -46,45 +45,48 @@ pub struct Target<'a> {
 /// until [`detach`](Self::detach), or the next start cleans up.
 #[derive(Debug)]
 pub struct Attached {
-    slot: u32,
-    cgroup_id: u64,
-    links: PathBuf,
-    maps: Maps,
-    denies_names: bool,
-    listen: NetworkRule,
-    unix: [UnixRule; UNIX_SOCKETS_MAX],
-    skips: Skips,
-    proofs: Vec<(&'static Program, Proof)>,
-    refused: Vec<(&'static Program, String)>,
+    pub(super) slot: u32,
+    pub(super) cgroup_id: u64,
+    pub(super) links: PathBuf,
+    pub(super) maps: Maps,
+    pub(super) config: SlotConfig,
+    pub(super) skips: Skips,
+    pub(super) proofs: Vec<(&'static Program, Proof)>,
+    pub(super) refused: Vec<(&'static Program, String)>,
 }
 
 impl Objects {
-    /// Makes the slot's maps anew from `tables` and attaches every program that the kernel took
-    /// to the cgroup, proving of each that it denies. Until [`Attached::arm`], everything is denied there.
+    /// Makes the slot's maps anew and attaches every program that the kernel took to the cgroup, proving of each that
+    /// it denies. From its attachment on each decides by the rules, for whoever runs there, except for the prover's
+    /// process: that is denied everything until [`Attached::arm`], and is on no record.
     pub fn attach(
         &self,
         id: &str,
         slot: u32,
         target: &Target<'_>,
-        tables: &Tables,
-        wanted: WantedRings,
+        policy: &Policy<'_>,
+        home: Home<'_>,
         prover: &mut Prover,
     ) -> Result<(Attached, Rings), KernelError> {
         let mut maps = Maps::open(self)?;
         maps.clear(slot)?;
-        let rings = maps.furnish(slot, tables, wanted)?;
+        let rings = maps.furnish(slot, policy.tables, policy.rings)?;
+        if let Home::Of(take) = home {
+            take(&self.home_taker()?, slot)?;
+        }
+        let mut config = policy.config();
+        config.probe = prover.cgroup_id();
+        maps.configure(slot, &config)?;
 
         let links = self.links_of(id)?;
-        bpffs::remove_folder(&links)?;
+        links::end_all(&links)?;
         bpffs::make_private_folder(&links)?;
         let mut sandbox = Attached {
             slot,
             cgroup_id: target.cgroup_id,
             links,
             maps,
-            denies_names: tables.denies_names,
-            listen: tables.listen,
-            unix: tables.unix,
+            config,
             skips: Skips::since_now(self)?,
             proofs: Vec::new(),
             refused: Vec::new(),
@@ -95,11 +97,13 @@ impl Objects {
                 continue;
             }
             let (proof, never_called) = match program.hook {
-                Hook::RawTracepoint(_) => continue,
-                // It decides nothing, so there is nothing to prove, nor to claim.
+                // What decides nothing has nothing to prove, nor to claim.
+                Hook::RawTracepoint(_) | Hook::Called => continue,
                 Hook::SocketAnswer(_) => {
                     let link = self.link(program, target.cgroup)?;
                     pin(link, program.name, &sandbox.links)?;
+                    // Before one that decides: it would find slot 0, and deny everything.
+                    sandbox.maps.lead_programs(target.cgroup_id, slot)?;
                     continue;
                 }
                 Hook::Lsm(_) => {
@@ -107,7 +111,7 @@ impl Objects {
                     sandbox.maps.forget_cgroup(target.cgroup_id)?;
                     let ((), proof) = prover.prove(program, &sandbox.links, || {
                         self.share(program)?;
-                        sandbox.maps.deny_cgroup(target.cgroup_id)
+                        sandbox.maps.lead_shared(target.cgroup_id, slot)
                     })?;
                     (proof, NOT_FOR_THIS_CGROUP)
                 }
@@ -138,16 +142,23 @@ impl Objects {
 
     /// Removes what a sandbox of this id, whose process is gone, left in the kernel. Call it
     /// when nothing runs in its cgroup any more.
-    pub fn remove_stale(&self, id: &str, slot: Option<u32>) -> Result<(), KernelError> {
-        if let Some(slot) = slot {
-            Maps::open(self)?.clear(slot)?;
+    pub fn remove_stale(&self, id: &str, slots: &[u32]) -> Result<(), KernelError> {
+        // First what decides, then by what: whoever runs there is not denied anything on the way.
+        links::end_all(&self.links_of(id)?)?;
+        for slot in slots {
+            Maps::open(self)?.clear(*slot)?;
         }
-        bpffs::remove_folder(&self.links_of(id)?)
+        Ok(())
     }
 
     /// The slots that a cgroup is traced for: those of sandboxes that live.
     pub fn slots_in_use(&self) -> Result<Vec<u32>, KernelError> {
         Ok(Maps::open(self)?.traced_slots())
+    }
+
+    /// What the programs have counted in a slot.
+    pub fn counters(&self, slot: u32) -> Result<SlotCounters, KernelError> {
+        Maps::open(self)?.counters(slot)
     }
 
     /// The ids of the sandboxes that have pinned links.
@@ -167,7 +178,7 @@ impl Objects {
         Ok(folder)
     }
 
-    fn links_of(&self, id: &str) -> Result<PathBuf, KernelError> {
+    pub(super) fn links_of(&self, id: &str) -> Result<PathBuf, KernelError> {
         Ok(self.links_folder()?.join(id))
     }
 
@@ -218,7 +229,7 @@ impl Objects {
                 let link = loaded.take_link(id).map_err(&refused)?;
                 link.try_into().map_err(not_a_link(program))
             }
-            Hook::Lsm(_) | Hook::RawTracepoint(_) => Err(KernelError::Attach {
+            Hook::Lsm(_) | Hook::RawTracepoint(_) | Hook::Called => Err(KernelError::Attach {
                 name: program.name,
                 reason: "it is attached to the host, not to a cgroup".to_owned(),
             }),
@@ -239,28 +250,24 @@ impl Attached {
         &self.refused
     }
 
-    /// Puts the policy in force: from here on the rules decide. `flags` and `name_server`
-    /// are those of [`SlotConfig`].
-    pub fn arm(&mut self, flags: u32, name_server: [u16; 2]) -> Result<(), KernelError> {
-        let names = if self.denies_names { FLAG_NAMES } else { 0 };
-        let config = SlotConfig {
-            state: STATE_ENFORCING,
-            flags: flags | names,
-            name_server,
-            listen: self.listen,
-            reserved: 0,
-            unix: self.unix,
-        };
-        self.maps.enforce(self.slot, self.cgroup_id, &config)
+    /// Has the rules decide for everybody, with `flags` as those of [`SlotConfig`] that the attached programs call for
+    /// beside the policy's. The prover must be gone.
+    pub fn arm(&mut self, flags: u32) -> Result<(), KernelError> {
+        self.config.flags |= flags;
+        self.config.probe = 0;
+        self.maps.configure(self.slot, &self.config)?;
+        self.maps.lead_shared(self.cgroup_id, self.slot)
     }
 
     /// Puts other rules in force. Meanwhile everything is denied.
     pub fn rearm(&mut self, tables: &Tables) -> Result<(), KernelError> {
         self.maps.refill(self.slot, tables)?;
-        self.denies_names = tables.denies_names;
-        self.listen = tables.listen;
-        self.unix = tables.unix;
-        self.arm(0, [0; 2])
+        let flags = self.config.flags & !FLAG_NAMES;
+        self.config = SlotConfig {
+            name_server: self.config.name_server,
+            ..Policy::config_of(tables)
+        };
+        self.arm(flags)
     }
 
     /// The address rules in force, to be changed while they are.
@@ -283,7 +290,7 @@ impl Attached {
     /// cgroup any more.
     pub fn detach(mut self) -> Result<(), KernelError> {
         self.maps.clear(self.slot)?;
-        bpffs::remove_folder(&self.links)
+        links::end_all(&self.links)
     }
 }
 

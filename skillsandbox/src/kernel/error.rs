@@ -96,6 +96,14 @@ pub enum KernelError {
         /// Its name.
         name: &'static str,
     },
+    /// A slot's home is not known.
+    #[error(
+        "cannot tell the kernel side in which mount namespace and under which root paths are meant: {reason}"
+    )]
+    Home {
+        /// Why not.
+        reason: String,
+    },
     /// Every slot is taken.
     #[error("{slots} sandboxes run already, the most that one host can have: wait for one to end")]
     NoSlot {

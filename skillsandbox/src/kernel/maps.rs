@@ -1,13 +1,13 @@
 //! The values of the maps. Bytes cross as arrays, which is what aya takes without a promise
 //! about foreign types.
-use std::thread;
+use std::{ops::RangeInclusive, thread};
 
 use zerocopy::{Immutable, IntoBytes};
 
 use super::{KernelError, Objects, Rings};
 use crate::policy::{FileEntry, Network, NetworkEntry, Tables};
 use aya::maps::{
-    Array, ArrayOfMaps, HashMap, InnerMap, LpmTrie, Map, MapData, MapError, RingBuf, lpm_trie::Key,
+    Array, ArrayOfMaps, HashMap, InnerMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key,
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use skillsandbox_common::{
@@ -21,11 +21,9 @@ use skillsandbox_common::{
 
 /// `BPF_F_NO_PREALLOC`, which a longest-prefix-match map must have.
 const NO_PREALLOC: u32 = 1;
-/// Size of the ring of denials, bytes. A denied skill that floods it is counted, not heard.
-const DENIALS_BYTES: u32 = 256 * 1024;
-
-/// The slot that no sandbox has, and whose policy is never complete.
-const NO_SLOT: u32 = 0;
+/// Sizes that the ring of denials can have, bytes: half of that of events. A denied skill that floods it is counted, not
+/// heard.
+const DENIALS_BYTES: RangeInclusive<u32> = 64 * 1024..=256 * 1024;
 
 /// Most addresses that the names of one sandbox have at a time.
 pub const NAMED_ADDRESSES_MAX: usize = 16_384;
@@ -45,8 +43,8 @@ pub(super) struct Maps {
     homes: Array<MapData, u64>,
     files: ArrayOfMaps<MapData, FileTrie>,
     networks: ArrayOfMaps<MapData, NetworkTrie>,
-    events: ArrayOfMaps<MapData, RingBuf<MapData>>,
-    denials: ArrayOfMaps<MapData, RingBuf<MapData>>,
+    events: ArrayOfMaps<MapData, MapData>,
+    denials: ArrayOfMaps<MapData, MapData>,
     folds: ArrayOfMaps<MapData, FoldMap>,
     traced: HashMap<MapData, u64, u32>,
     cgroup_slot: HashMap<MapData, u64, u32>,
@@ -91,15 +89,22 @@ impl Maps {
             .iter()
             .filter_map(Result::ok)
             .map(|(_, slot)| slot)
-            .filter(|slot| *slot != NO_SLOT)
             .collect()
     }
 
-    /// Has shared programs deny everything in this cgroup, until [`enforce`](Self::enforce).
-    pub(super) fn deny_cgroup(&mut self, cgroup_id: u64) -> Result<(), KernelError> {
+    /// Has shared programs decide for this cgroup by the rules of a slot.
+    pub(super) fn lead_shared(&mut self, cgroup_id: u64, slot: u32) -> Result<(), KernelError> {
         self.traced
-            .insert(cgroup_id, NO_SLOT, 0)
+            .insert(cgroup_id, slot, 0)
             .map_err(KernelError::map("fill", MAP_TRACED))
+    }
+
+    /// Has the programs that are attached to this cgroup decide by the rules of a slot. One of them is attached:
+    /// without any, the cgroup has no storage.
+    pub(super) fn lead_programs(&mut self, cgroup_id: u64, slot: u32) -> Result<(), KernelError> {
+        self.cgroup_slot
+            .insert(cgroup_id, slot, 0)
+            .map_err(KernelError::map("fill", MAP_CGROUP_SLOT))
     }
 
     /// Lets shared programs look for a sandbox at this cgroup no more.
@@ -114,20 +119,18 @@ impl Maps {
         }
     }
 
-    /// Makes a slot as if it had never been used: nothing in it allows, nothing records. Cgroups
-    /// whose sandbox was not finished are forgotten too: the caller holds the lock under which
-    /// sandboxes are made.
+    /// Makes a slot as if it had never been used: nothing in it allows, nothing records.
     pub(super) fn clear(&mut self, slot: u32) -> Result<(), KernelError> {
-        self.set_config(slot, &SlotConfig::default())?;
         let traced: Vec<u64> = self
             .traced
             .iter()
             .filter_map(Result::ok)
-            .filter_map(|(cgroup, of)| (of == slot || of == NO_SLOT).then_some(cgroup))
+            .filter_map(|(cgroup, of)| (of == slot).then_some(cgroup))
             .collect();
         for cgroup in traced {
             self.forget_cgroup(cgroup)?;
         }
+        self.configure(slot, &SlotConfig::default())?;
         self.homes
             .set(slot, 0, 0)
             .map_err(KernelError::map("reset", MAP_HOMES))?;
@@ -136,9 +139,9 @@ impl Maps {
             .map_err(KernelError::map("reset", MAP_COUNTERS))
     }
 
-    /// Gives a slot other rules. Until [`enforce`](Self::enforce), nothing in it allows.
+    /// Gives a slot other rules. Until [`configure`](Self::configure), nothing in it allows.
     pub(super) fn refill(&mut self, slot: u32, tables: &Tables) -> Result<(), KernelError> {
-        self.set_config(slot, &SlotConfig::default())?;
+        self.configure(slot, &SlotConfig::default())?;
         self.fill(slot, tables)
     }
 
@@ -166,8 +169,11 @@ impl Maps {
             .then(|| FoldMap::create(room(FOLDS_MAX), 0))
             .transpose()
             .map_err(KernelError::map("make", MAP_FOLDS))?;
-        let denials =
-            make_ring("denials", DENIALS_BYTES).map_err(KernelError::map("make", MAP_DENIALS))?;
+        let denials = make_ring(
+            "denials",
+            (wanted.bytes / 2).clamp(*DENIALS_BYTES.start(), *DENIALS_BYTES.end()),
+        )
+        .map_err(KernelError::map("make", MAP_DENIALS))?;
         together([
             &mut || set(&mut self.files, MAP_FILE_RULES, slot, &files),
             &mut || set(&mut self.networks, MAP_NETWORK_RULES, slot, &networks),
@@ -178,23 +184,52 @@ impl Maps {
                 None => Ok(()),
             },
         ])?;
-        Ok(Rings::new(events, denials, folds.map(Folds)))
+        Rings::new(events, denials, folds.map(Folds))
     }
 
-    /// Lets the rules of a slot decide, and then lets its cgroup and shared programs find it.
-    pub(super) fn enforce(
-        &mut self,
-        slot: u32,
-        cgroup_id: u64,
-        config: &SlotConfig,
-    ) -> Result<(), KernelError> {
-        self.set_config(slot, config)?;
-        self.traced
-            .insert(cgroup_id, slot, 0)
-            .map_err(KernelError::map("fill", MAP_TRACED))?;
-        self.cgroup_slot
-            .insert(cgroup_id, slot, 0)
-            .map_err(KernelError::map("fill", MAP_CGROUP_SLOT))
+    /// The slot that the programs attached to a cgroup are led to, if any are.
+    pub(super) fn slot_of(&self, cgroup_id: u64) -> Result<Option<u32>, KernelError> {
+        match self.cgroup_slot.get(&cgroup_id, 0) {
+            Ok(slot) => Ok(Some(slot)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(KernelError::map("read", MAP_CGROUP_SLOT)(error)),
+        }
+    }
+
+    /// How the rules of a slot are applied.
+    pub(super) fn config(&self, slot: u32) -> Result<SlotConfig, KernelError> {
+        let bytes = self.config.get(&slot, 0);
+        let bytes = bytes.map_err(KernelError::map("read", MAP_CONFIG))?;
+        let mut config = SlotConfig::default();
+        config.as_mut_bytes().copy_from_slice(&bytes);
+        Ok(config)
+    }
+
+    /// Has paths mean in a slot what they mean in another.
+    pub(super) fn copy_home(&mut self, from: u32, to: u32) -> Result<(), KernelError> {
+        let home = self.homes.get(&from, 0);
+        let home = home.map_err(KernelError::map("read", MAP_HOMES))?;
+        let set = self.homes.set(to, home, 0);
+        set.map_err(KernelError::map("set", MAP_HOMES))
+    }
+
+    /// The rings of a slot.
+    pub(super) fn rings(&self, slot: u32) -> Result<Rings, KernelError> {
+        let events = self.events.get(&slot, 0);
+        let denials = self.denials.get(&slot, 0);
+        Rings::new(
+            events.map_err(KernelError::map("open", MAP_EVENTS))?,
+            denials.map_err(KernelError::map("open", MAP_DENIALS))?,
+            None,
+        )
+    }
+
+    /// Waits until every program that runs now has ended: the kernel does so when a map in a map is set, if only to
+    /// what it is (`maybe_wait_bpf_programs`, `kernel/bpf/syscall.c`).
+    pub(super) fn wait_for_programs(&mut self, slot: u32) -> Result<(), KernelError> {
+        let denials = self.denials.get(&slot, 0);
+        let denials = denials.map_err(KernelError::map("open", MAP_DENIALS))?;
+        set(&mut self.denials, MAP_DENIALS, slot, &denials)
     }
 
     /// The address rules of a slot.
@@ -215,7 +250,8 @@ impl Maps {
         Ok(counters)
     }
 
-    fn set_config(&mut self, slot: u32, config: &SlotConfig) -> Result<(), KernelError> {
+    /// Says how the rules of a slot are to be applied, or that they are not complete.
+    pub(super) fn configure(&mut self, slot: u32, config: &SlotConfig) -> Result<(), KernelError> {
         let bytes: Config = array_of(config);
         self.config
             .set(slot, bytes, 0)
@@ -340,9 +376,9 @@ fn network_trie(entries: &[NetworkEntry]) -> Result<NetworkTrie, KernelError> {
     Ok(trie)
 }
 
-fn make_ring(name: &str, bytes: u32) -> Result<RingBuf<MapData>, MapError> {
+fn make_ring(name: &str, bytes: u32) -> Result<MapData, MapError> {
     let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
-    Map::RingBuf(MapData::create(definition, name, None)?).try_into()
+    MapData::create(definition, name, None)
 }
 
 /// A map has room for at least one entry.

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::{DefaultHasher, Hasher},
+    io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -22,6 +23,9 @@ static ELF: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/skill
 
 /// Folder of the links of every sandbox, below our folder in the BPF file system.
 pub(super) const SANDBOXES: &str = "sandboxes";
+
+/// What the names of folders of objects begin with.
+const OBJECTS: &str = "objects-";
 
 /// Whether the kernel took a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,19 +56,49 @@ impl Objects {
             return Err(KernelError::NotRoot);
         }
         let root = bpffs::folder()?;
-        let name = format!("objects-{:016x}", fingerprint());
+        let name = format!("{OBJECTS}{:016x}", fingerprint());
         let folder = root.join(&name);
         let reasons = state.join(format!("{name}.refused"));
         if !folder.is_dir() || !reasons.is_file() {
             bpffs::remove_folder(&folder)?;
             load(&root, &folder, &reasons)?;
         }
-        let content = fs::read_to_string(&reasons).map_err(KernelError::path("read", &reasons))?;
+        Self::of(folder, &reasons)
+    }
+
+    /// Opens the pinned objects of this name, of whichever build they are. What is attached uses those that it was
+    /// attached with, also after an upgrade.
+    pub fn named(state: &Path, name: &str) -> Result<Self, KernelError> {
+        let root = bpffs::folder()?;
+        let hash = name.strip_prefix(OBJECTS).unwrap_or_default();
+        let folder = root.join(name);
+        if hash.is_empty() || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let error = io::Error::other("that is no name of pinned objects");
+            return Err(KernelError::path("use", folder)(error));
+        }
+        if !folder.is_dir() {
+            let error = io::Error::from(io::ErrorKind::NotFound);
+            return Err(KernelError::path("open the pinned objects in", folder)(
+                error,
+            ));
+        }
+        Self::of(folder, &state.join(format!("{name}.refused")))
+    }
+
+    fn of(folder: PathBuf, reasons: &Path) -> Result<Self, KernelError> {
+        let content = fs::read_to_string(reasons).map_err(KernelError::path("read", reasons))?;
         let refused = content.lines().filter_map(|line| line.split_once('\t'));
         let refused = refused
             .map(|(name, why)| (name.to_owned(), why.to_owned()))
             .collect();
         Ok(Self { folder, refused })
+    }
+
+    /// The name that [`named`](Self::named) opens them by.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = self.folder.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
     }
 
     /// Whether the kernel took this program when the objects were loaded.
@@ -182,7 +216,7 @@ fn remove_other_builds(root: &Path, reasons: &Path) -> Result<(), KernelError> {
                 .filter_map(Result::ok)
                 .map(|entry| entry.path())
                 .collect()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(KernelError::path("list", folder)(error)),
         }
     };
@@ -195,7 +229,7 @@ fn remove_other_builds(root: &Path, reasons: &Path) -> Result<(), KernelError> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        if name.starts_with("objects-") {
+        if name.starts_with(OBJECTS) {
             bpffs::remove_folder(&folder)?;
         }
     }
@@ -237,7 +271,7 @@ fn load_program(object: &mut aya::Ebpf, program: &Program, btf: &Btf) -> Result<
             <&mut CgroupSockAddr>::try_from(loaded)?.load()
         }
         Hook::Packet(_) => <&mut CgroupSkb>::try_from(loaded)?.load(),
-        Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(loaded)?.load(),
+        Hook::RawTracepoint(_) | Hook::Called => <&mut RawTracePoint>::try_from(loaded)?.load(),
     }
 }
 
@@ -316,7 +350,9 @@ mod tests {
                     matches!(section, ProgramSection::CgroupSockAddr { .. })
                 }
                 Hook::Packet(_) => matches!(section, ProgramSection::CgroupSkb { .. }),
-                Hook::RawTracepoint(_) => matches!(section, ProgramSection::RawTracePoint),
+                Hook::RawTracepoint(_) | Hook::Called => {
+                    matches!(section, ProgramSection::RawTracePoint)
+                }
             };
             assert!(fits, "{} is in {section:?}", program.name);
         }

@@ -1,29 +1,48 @@
 //! Reads the rings of one sandbox.
+//!
+//! A reader says apart from reading what it has kept. So one that is killed in between leaves it on the ring for the
+//! next, and nothing is lost; what was kept all the same comes twice, and is known by its sequence number.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    ffi::c_void,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+};
 
-use aya::maps::{MapData, RingBuf};
+use aya::{
+    maps::{MapData, MapError},
+    sys::SyscallError,
+};
+use aya_obj::generated::{BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT, BPF_RINGBUF_HDR_SZ};
+use rustix::{
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+    param::page_size,
+};
+use skillsandbox_common::names::{MAP_DENIALS, MAP_EVENTS};
 
-use super::Folds;
+use super::{Folds, KernelError};
 
 /// The ring of denied accesses and the ring of everything else.
+#[derive(Debug)]
 pub struct Rings {
-    events: RingBuf<MapData>,
-    denials: RingBuf<MapData>,
+    events: Ring,
+    denials: Ring,
     folds: Option<Folds>,
 }
 
 impl Rings {
     pub(super) fn new(
-        events: RingBuf<MapData>,
-        denials: RingBuf<MapData>,
+        events: MapData,
+        denials: MapData,
         folds: Option<Folds>,
-    ) -> Self {
-        Self {
-            events,
-            denials,
+    ) -> Result<Self, KernelError> {
+        Ok(Self {
+            events: Ring::of(MAP_EVENTS, events)?,
+            denials: Ring::of(MAP_DENIALS, denials)?,
             folds,
-        }
+        })
     }
 
     /// Accesses that were counted with earlier ones, where that is done.
@@ -33,33 +52,166 @@ impl Rings {
 
     /// Hands over at most `most` events, and then every denial that is there, and answers how
     /// many events there were. In this order a denial that was made before the last event taken
-    /// is taken with it.
+    /// is taken with it. They stay on the rings until [`release`](Self::release).
     pub fn drain(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> usize {
         let mut taken = 0;
         while taken < most {
             let Some(event) = self.events.next() else {
                 break;
             };
-            take(&event);
+            take(event);
             taken += 1;
         }
         while let Some(event) = self.denials.next() {
-            take(&event);
+            take(event);
             taken += 1;
         }
         taken
+    }
+
+    /// Everything that was handed over is kept: its room on the rings is free.
+    pub fn release(&mut self) {
+        self.events.release();
+        self.denials.release();
     }
 
     /// The descriptors that become readable when there is something urgent: a denial, or a ring
     /// that is half full. Everything else is to be looked for on a timer.
     #[must_use]
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.denials.as_fd(), self.events.as_fd()]
+        [self.denials.map.fd().as_fd(), self.events.map.fd().as_fd()]
     }
 }
 
-impl std::fmt::Debug for Rings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rings").finish_non_exhaustive()
+/// One ring (`BPF_MAP_TYPE_RINGBUF`, Linux 5.8; `kernel/bpf/ringbuf.c`): a page that says how far it is read, a page that
+/// says how far it is written, and the data, twice in a row.
+#[derive(Debug)]
+struct Ring {
+    map: MapData,
+    read_to: Pages,
+    written: Pages,
+    /// Bytes of the data; a power of two.
+    size: usize,
+    /// How far it was handed over.
+    at: usize,
+}
+
+impl Ring {
+    fn of(name: &'static str, map: MapData) -> Result<Self, KernelError> {
+        let failed = KernelError::map("read", name);
+        let size = map.info().map_err(&failed)?.max_entries() as usize;
+        let page = page_size();
+        let pages = |offset, length, access| {
+            Pages::map(map.fd().as_fd(), offset, length, access).map_err(|io_error| {
+                let call = "mmap";
+                failed(MapError::SyscallError(SyscallError { call, io_error }))
+            })
+        };
+        let read_to = pages(0, page, ProtFlags::READ | ProtFlags::WRITE)?;
+        let written = pages(page, page + 2 * size, ProtFlags::READ)?;
+        let at = read_to.position().load(Ordering::Acquire);
+        Ok(Self {
+            map,
+            read_to,
+            written,
+            size,
+            at,
+        })
+    }
+
+    fn next(&mut self) -> Option<&[u8]> {
+        loop {
+            // Records up to here are whole, or marked as busy.
+            let end = self.written.position().load(Ordering::Acquire);
+            if self.at == end {
+                return None;
+            }
+            let start = page_size() + (self.at & (self.size - 1));
+            let header = self.written.word(start)?.load(Ordering::Acquire);
+            if header & BPF_RINGBUF_BUSY_BIT != 0 {
+                return None;
+            }
+            let length = (header & !BPF_RINGBUF_DISCARD_BIT) as usize;
+            let head = BPF_RINGBUF_HDR_SZ as usize;
+            self.at = self
+                .at
+                .wrapping_add((head + length).next_multiple_of(size_of::<u64>()));
+            if header & BPF_RINGBUF_DISCARD_BIT == 0 {
+                return self.written.bytes(start + head, length);
+            }
+        }
+    }
+
+    /// What was handed over may be written over from now on.
+    fn release(&mut self) {
+        self.read_to.position().store(self.at, Ordering::Release);
+    }
+}
+
+/// Pages of a map.
+#[derive(Debug)]
+struct Pages {
+    start: NonNull<c_void>,
+    length: usize,
+}
+
+// SAFETY: the pages belong to this value alone, wherever it is.
+#[expect(unsafe_code, reason = "a pointer says nothing of who may have it")]
+unsafe impl Send for Pages {}
+
+#[expect(unsafe_code, reason = "the kernel's memory is read and written")]
+impl Pages {
+    fn map(
+        map: BorrowedFd<'_>,
+        offset: usize,
+        length: usize,
+        access: ProtFlags,
+    ) -> io::Result<Self> {
+        // SAFETY: a new mapping, where the kernel wants it.
+        let start = unsafe {
+            mmap(
+                ptr::null_mut(),
+                length,
+                access,
+                MapFlags::SHARED,
+                map,
+                offset as u64,
+            )?
+        };
+        let start = NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, length })
+    }
+
+    /// The position that the first page begins with.
+    fn position(&self) -> &AtomicUsize {
+        // SAFETY: a page is longer than a word and begins at a multiple of its size; the kernel only accesses it
+        // atomically.
+        unsafe { self.start.cast().as_ref() }
+    }
+
+    /// The word at an offset.
+    fn word(&self, at: usize) -> Option<&AtomicU32> {
+        let fits = at.is_multiple_of(size_of::<u32>()) && at + size_of::<u32>() <= self.length;
+        // SAFETY: it lies within the mapping, at a multiple of its size; the kernel only accesses headers atomically once
+        // they are reachable.
+        fits.then(|| unsafe { self.start.byte_add(at).cast().as_ref() })
+    }
+
+    /// The bytes of a record that is whole.
+    fn bytes(&self, at: usize, length: usize) -> Option<&[u8]> {
+        let fits = at.checked_add(length)? <= self.length;
+        // SAFETY: they lie within the mapping, and the kernel does not write over a record before the reader's position
+        // is behind it, which takes `&mut` of the ring.
+        fits.then(|| unsafe {
+            std::slice::from_raw_parts(self.start.byte_add(at).cast().as_ptr(), length)
+        })
+    }
+}
+
+#[expect(unsafe_code, reason = "what was mapped is unmapped")]
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the whole mapping, to which no reference is left. It cannot fail on one that is there.
+        let _gone = unsafe { munmap(self.start.as_ptr(), self.length) };
     }
 }

@@ -1,8 +1,8 @@
 //! Programs that are attached to the host, once for all sandboxes: tracepoints, and the LSM hooks
 //! that the ten cgroup hooks leave out. They find the sandbox by the task's cgroup.
 
-use aya::programs::{Lsm, RawTracePoint, links::FdLink};
-use skillsandbox_common::names::{Hook, PROGRAMS, Program};
+use aya::programs::{Lsm, RawTracePoint, RawTracePointRunOptions, TestRun as _, links::FdLink};
+use skillsandbox_common::names::{Hook, PROGRAM_TAKE_HOME, PROGRAMS, Program};
 
 use super::{
     KernelError, Objects,
@@ -57,8 +57,42 @@ impl Objects {
         pin(link, program.name, &folder).map(drop)
     }
 
+    /// What makes a thread's mount namespace and root the home of a slot. Linux 5.10.
+    pub fn home_taker(&self) -> Result<HomeTaker, KernelError> {
+        let program = RawTracePoint::from_pin(self.pin_of(PROGRAM_TAKE_HOME));
+        let program = program.map_err(|error| KernelError::Home {
+            reason: error.to_string(),
+        })?;
+        Ok(HomeTaker { program })
+    }
+
     /// Detaches them: for when no sandbox is left.
     pub fn stop_sharing(&self) -> Result<(), KernelError> {
         bpffs::remove_folder(&self.pin_of(SHARED))
+    }
+}
+
+/// Makes a thread's mount namespace and root the home of a slot.
+#[derive(Debug)]
+pub struct HomeTaker {
+    program: RawTracePoint,
+}
+
+impl HomeTaker {
+    /// Takes those of the calling thread.
+    pub fn take(&self, slot: u32) -> Result<(), KernelError> {
+        let failed = |reason: String| KernelError::Home { reason };
+        let called = RawTracePointRunOptions {
+            args: [slot.into(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            cpu: None,
+        };
+        let answer = self.program.test_run(called);
+        match answer
+            .map_err(|error| failed(error.to_string()))?
+            .return_value
+        {
+            0 => Ok(()),
+            _ => Err(failed("it has none that can be read".to_owned())),
+        }
     }
 }

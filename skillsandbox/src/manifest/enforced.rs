@@ -21,24 +21,47 @@ pub struct NotEnforced {
 type Askings = Vec<(String, u32)>;
 
 /// Why a feature is not enforced, and how to tell that a manifest asks for it.
-type Feature = (&'static str, fn(&Manifest) -> Askings);
+type Feature = (&'static [By], &'static str, fn(&Manifest) -> Askings);
+
+/// Who is to hold a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// `run`, in a sandbox of its own.
+    Run,
+    /// `attach` and the daemon, in a cgroup that is there already.
+    Attach,
+}
 
 /// Every feature that is not enforced yet. One that comes to be enforced leaves this table, and
 /// nothing else here changes.
 const NOT_ENFORCED_YET: &[Feature] = &[
     (
+        &[By::Run, By::Attach],
         "a skill that may write could give the file another name",
         names_of_what_may_be_renamed,
     ),
-    ("what is not granted is always denied", audit_mode),
+    (
+        &[By::Run],
+        "`run` always denies what is not granted",
+        audit_mode,
+    ),
 ];
 
 impl Manifest {
-    /// What this manifest asks for and does not get yet. Defaults ask for nothing.
+    /// Who it is for: those that name a cgroup are to be attached.
     #[must_use]
-    pub fn not_enforced_yet(&self) -> Vec<NotEnforced> {
+    pub fn is_for(&self) -> By {
+        self.cgroup.as_ref().map_or(By::Run, |_| By::Attach)
+    }
+
+    /// What this manifest asks for and does not get yet from whoever is to hold it. Defaults ask for nothing.
+    #[must_use]
+    pub fn not_enforced_yet(&self, by: By) -> Vec<NotEnforced> {
         let mut found = Vec::new();
-        for (why, askings) in NOT_ENFORCED_YET {
+        let features = NOT_ENFORCED_YET
+            .iter()
+            .filter(|(who, ..)| who.contains(&by));
+        for (_, why, askings) in features {
             for (field, line) in askings(self) {
                 found.push(NotEnforced { field, line, why });
             }

@@ -43,5 +43,9 @@ pub const MAX_OUTPUT_BYTES: RangeInclusive<u64> = 0..=1 << 40;
 pub const MAX_PROCESSES: RangeInclusive<u64> = 1..=4_194_304;
 /// KiB of the ring of a sandbox's records: up to 64 MiB, which the kernel holds for as long as the sandbox is there.
 pub const RING_KIB: RangeInclusive<u64> = 64..=65_536;
+/// What it is in a sandbox that `run` makes, if the manifest does not say.
+pub const RUN_RING_KIB: u32 = 4_096;
+/// What it is in a cgroup that is attached: of those a host may have hundreds, for a long time.
+pub const ATTACHED_RING_KIB: u32 = 128;
 /// Open files of each process: enough to start one, up to the kernel's default `fs.nr_open`.
 pub const MAX_OPEN_FILES: RangeInclusive<u64> = 16..=1_048_576;

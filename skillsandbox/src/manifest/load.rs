@@ -19,9 +19,17 @@ impl Manifest {
     /// Reads the manifest in the file `path`, a regular one of at most
     /// [`MANIFEST_BYTES_MAX`] bytes. Anything else there is refused without waiting for it.
     pub fn load(path: &Path) -> Result<Self, ManifestError> {
+        Self::load_with_text(path).map(|(manifest, _)| manifest)
+    }
+
+    /// The same, and the text that it was read from.
+    pub fn load_with_text(path: &Path) -> Result<(Self, String), ManifestError> {
         let source_name = path.to_string_lossy();
         match read_file(path) {
-            Ok(bytes) => Self::parse(&source_name, &bytes),
+            Ok(bytes) => {
+                let manifest = Self::parse(&source_name, &bytes)?;
+                Ok((manifest, String::from_utf8_lossy(&bytes).into_owned()))
+            }
             Err(refusal) => {
                 let mut problems = Problems::new(&source_name);
                 problems.add(None, refusal);
@@ -77,7 +85,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Refusal> {
 }
 
 /// One byte more than allowed is enough to tell that a file is too large.
-fn read_bounded(file: File) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = u64::try_from(MANIFEST_BYTES_MAX).map_err(io::Error::other)? + 1;
     file.take(most).read_to_end(&mut bytes)?;
@@ -85,7 +93,7 @@ fn read_bounded(file: File) -> io::Result<Vec<u8>> {
 }
 
 /// The text of a manifest, once it is sure to be text.
-fn decode(bytes: &[u8]) -> Result<&str, (Option<Position>, Refusal)> {
+pub(super) fn decode(bytes: &[u8]) -> Result<&str, (Option<Position>, Refusal)> {
     if bytes.len() > MANIFEST_BYTES_MAX {
         let refusal = Refusal::new(
             format!("the manifest has more than {MANIFEST_BYTES_MAX} bytes"),

@@ -8,6 +8,8 @@
 //! A manifest comes with the skill, so it is as little trusted as the skill's code: nothing in it
 //! is believed before it is checked, and nothing from it is printed before [`text::visible`].
 
+mod ceiling;
+mod cgroup;
 mod cidr;
 mod domain;
 mod enforced;
@@ -29,9 +31,11 @@ mod variable;
 #[cfg(test)]
 mod tests;
 
+pub use ceiling::{Bound, CEILING_FILE, Ceiling, Most};
+pub use cgroup::{CgroupPattern, matches_name};
 pub use cidr::Cidr;
 pub use domain::DomainPattern;
-pub use enforced::NotEnforced;
+pub use enforced::{By, NotEnforced};
 pub use error::{ManifestError, Position, Problem, Refusal};
 pub use limits::*;
 pub use load::FILE_NAME;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::cgroup::CgroupPattern;
 use super::cidr::Cidr;
 use super::domain::DomainPattern;
 use super::path::{AbsolutePath, DenyPattern};
@@ -18,6 +19,9 @@ use super::variable::VariableName;
 /// is a manifest again, with every default written out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Manifest {
+    /// The cgroups that it is for, of a policy that is to be attached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Spanned<CgroupPattern>>,
     /// Whether what is not granted is denied, or only recorded.
     pub mode: Spanned<Mode>,
     /// What the skill is.
@@ -33,7 +37,7 @@ pub struct Manifest {
 }
 
 /// Whether the manifest is enforced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Deny what is not granted.
@@ -212,24 +216,17 @@ impl Default for Resources {
 }
 
 /// What is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Audit {
     /// What happens to an access that cannot be recorded because the buffer is full.
     pub on_overflow: OnOverflow,
     /// Whether like accesses may be recorded as one record with a count.
     pub aggregate: bool,
     /// Room for records that are not taken yet, in KiB: a power of two of [`RING_KIB`](super::RING_KIB).
-    pub ring_kib: u32,
-}
-
-impl Default for Audit {
-    fn default() -> Self {
-        Self {
-            on_overflow: OnOverflow::default(),
-            aggregate: false,
-            ring_kib: 4_096,
-        }
-    }
+    /// `None` for [`RUN_RING_KIB`](super::RUN_RING_KIB), or [`ATTACHED_RING_KIB`](super::ATTACHED_RING_KIB) in a cgroup that is
+    /// attached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ring_kib: Option<u32>,
 }
 
 /// What happens to an access that cannot be recorded.

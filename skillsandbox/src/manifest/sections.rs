@@ -1,9 +1,13 @@
 //! The manifest's sections, from tree to types. Every known key is named here once.
 
+mod ceiling;
 mod permissions;
+
+use std::ops::RangeInclusive;
 
 use skillsandbox_common::rule::RULE_PATH_MAX;
 
+use super::ceiling::Most;
 use super::error::Problems;
 use super::limits::{
     ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, AUTHOR_BYTES_MAX, CPU_SHARES, DESCRIPTION_BYTES_MAX,
@@ -11,19 +15,22 @@ use super::limits::{
     NAME_BYTES_MAX, RING_KIB,
 };
 use super::path::AbsolutePath;
-use super::reader::Field;
+use super::reader::{Field, Map};
 use super::schema::{Audit, Entrypoint, Manifest, Mode, OnOverflow, Resources, Skill};
 use super::spanned::Spanned;
 use super::text::quoted;
 use permissions::permissions;
 
-const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("audit", Mode::Audit)];
+pub(super) use ceiling::ceiling;
+
+pub(super) const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("audit", Mode::Audit)];
 const ON_OVERFLOW: [(&str, OnOverflow); 2] =
     [("count", OnOverflow::Count), ("deny", OnOverflow::Deny)];
 
 /// Reads the whole manifest. `None` when `problems` says why it is refused.
 pub(super) fn manifest(root: &Field, problems: &mut Problems) -> Option<Manifest> {
     let keys = &[
+        "cgroup",
         "mode",
         "skill",
         "permissions",
@@ -35,12 +42,16 @@ pub(super) fn manifest(root: &Field, problems: &mut Problems) -> Option<Manifest
     let mode = map.or("mode", Spanned::default(), problems, |field, problems| {
         Some(field.spanned(field.choice(&MODES, problems)?))
     });
+    let cgroup = map.or("cgroup", None, problems, |field, problems| {
+        Some(Some(field.spanned(field.parsed(problems)?)))
+    });
     let skill = map.required("skill", problems, skill);
     let permissions = map.required("permissions", problems, permissions);
     let resources = map.or("resources", Resources::default(), problems, resources);
     let audit = map.or("audit", Audit::default(), problems, audit);
     let entrypoint = map.required("entrypoint", problems, entrypoint);
     Some(Manifest {
+        cgroup: cgroup?,
         mode: mode?,
         skill: skill?,
         permissions: permissions?,
@@ -100,7 +111,35 @@ fn within(text: &str, max: usize, field: &Field, problems: &mut Problems) -> Opt
     Some(text.to_owned())
 }
 
+/// What is there, with its line.
+#[expect(clippy::option_option, reason = "refused, not there, or there")]
+fn bound<T>(
+    map: &Map<'_, '_>,
+    key: &str,
+    problems: &mut Problems,
+    read: impl FnOnce(&Field, &mut Problems) -> Option<T>,
+) -> Option<Option<Spanned<T>>> {
+    map.or(key, None, problems, |field, problems| {
+        Some(Some(field.spanned(read(field, problems)?)))
+    })
+}
+
 fn resources(field: &Field, problems: &mut Problems) -> Option<Resources> {
+    let stated = most(field, problems)?;
+    let default = Resources::default();
+    let or = |stated: Option<Spanned<u64>>, default| stated.map_or(default, |stated| stated.value);
+    Some(Resources {
+        memory_mb: or(stated.memory_mb, default.memory_mb),
+        cpu_shares: or(stated.cpu_shares, default.cpu_shares),
+        max_runtime_seconds: or(stated.max_runtime_seconds, default.max_runtime_seconds),
+        max_output_bytes: or(stated.max_output_bytes, default.max_output_bytes),
+        max_processes: or(stated.max_processes, default.max_processes),
+        max_open_files: or(stated.max_open_files, default.max_open_files),
+    })
+}
+
+/// The amounts that are stated.
+fn most(field: &Field, problems: &mut Problems) -> Option<Most> {
     let keys = &[
         "memory_mb",
         "cpu_shares",
@@ -110,39 +149,19 @@ fn resources(field: &Field, problems: &mut Problems) -> Option<Resources> {
         "max_open_files",
     ];
     let map = field.map(keys, problems)?;
-    let default = Resources::default();
-    let mut limit = |key, default, range, unit| {
-        map.or(key, default, problems, |field, problems| {
+    let mut limit = |key, range: &RangeInclusive<u64>, unit| {
+        bound(&map, key, problems, |field, problems| {
             field.integer(range, unit, problems)
         })
     };
-    let memory_mb = limit("memory_mb", default.memory_mb, &MEMORY_MB, "MiB");
-    let cpu_shares = limit("cpu_shares", default.cpu_shares, &CPU_SHARES, "shares");
-    let max_runtime_seconds = limit(
-        "max_runtime_seconds",
-        default.max_runtime_seconds,
-        &MAX_RUNTIME_SECONDS,
-        "seconds",
-    );
-    let max_output_bytes = limit(
-        "max_output_bytes",
-        default.max_output_bytes,
-        &MAX_OUTPUT_BYTES,
-        "bytes",
-    );
-    let max_processes = limit(
-        "max_processes",
-        default.max_processes,
-        &MAX_PROCESSES,
-        "processes",
-    );
-    let max_open_files = limit(
-        "max_open_files",
-        default.max_open_files,
-        &MAX_OPEN_FILES,
-        "files",
-    );
-    Some(Resources {
+    // Each is read, so that every problem is listed.
+    let memory_mb = limit("memory_mb", &MEMORY_MB, "MiB");
+    let cpu_shares = limit("cpu_shares", &CPU_SHARES, "shares");
+    let max_runtime_seconds = limit("max_runtime_seconds", &MAX_RUNTIME_SECONDS, "seconds");
+    let max_output_bytes = limit("max_output_bytes", &MAX_OUTPUT_BYTES, "bytes");
+    let max_processes = limit("max_processes", &MAX_PROCESSES, "processes");
+    let max_open_files = limit("max_open_files", &MAX_OPEN_FILES, "files");
+    Some(Most {
         memory_mb: memory_mb?,
         cpu_shares: cpu_shares?,
         max_runtime_seconds: max_runtime_seconds?,
@@ -177,7 +196,7 @@ fn audit(field: &Field, problems: &mut Problems) -> Option<Audit> {
                     format!("write `{next}`"),
                 );
             }
-            kib.try_into().ok()
+            kib.try_into().ok().map(Some)
         },
     );
     Some(Audit {

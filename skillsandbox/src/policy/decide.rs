@@ -121,7 +121,7 @@ impl RuleSet {
         let decision = self.decide_file(path, Access::EXEC);
         match decision.verdict {
             Verdict::Allow => decision,
-            Verdict::Deny => self.decide_file(path, Access::READ),
+            Verdict::Deny | Verdict::WouldDeny => self.decide_file(path, Access::READ),
         }
     }
 

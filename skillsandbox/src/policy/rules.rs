@@ -155,6 +155,14 @@ impl RuleSet {
     }
 }
 
+impl Rule {
+    /// Whether every sandbox has it, whatever its manifest asks for.
+    #[must_use]
+    pub fn is_built_in(&self) -> bool {
+        self.text.starts_with("built-in ")
+    }
+}
+
 impl Subject {
     /// What the rule gives, in a word: `rw-`, `r-x`, `r-m` (mapped as code), `deny`, `egress`.
     #[must_use]

@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::{ceiling::Excess, service::ServiceError};
 use crate::{
     audit::{safe_file::SafeFileError, store::StoreError},
-    dns::UpstreamError,
+    dns::{GrantError, UpstreamError},
     isolate::IsolateError,
     kernel::KernelError,
     manifest::{ManifestError, NotEnforced, text::visible},
@@ -27,6 +28,26 @@ pub enum RunError {
         file: String,
         /// What it asks for.
         fields: Vec<NotEnforced>,
+    },
+    /// The manifest asks for more than this host's operator permits.
+    #[error("{}", exceeds(.file, .ceiling, .excesses))]
+    Exceeds {
+        /// The manifest.
+        file: String,
+        /// The ceiling.
+        ceiling: String,
+        /// What it asks for.
+        excesses: Vec<Excess>,
+    },
+    /// The manifest is for cgroups that are there already.
+    #[error(
+        "{file}:{line}: cgroup is for `attach` and the daemon, and `run` makes a cgroup of its own; take it out to run this skill"
+    )]
+    ForOthers {
+        /// The manifest.
+        file: String,
+        /// The line.
+        line: u32,
     },
     /// A rule cannot be held on this host.
     #[error("{file}{}: {rule} cannot be enforced on this host: {why}", place(*.line))]
@@ -73,6 +94,52 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// A name of an attached cgroup that cannot be one.
+    #[error(
+        "{name:?} cannot be the name of an attached cgroup: use at most 40 letters, digits, - and _"
+    )]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// A cgroup cannot be attached, or what is attached cannot be had.
+    #[error("{problem}; {remedy}")]
+    Attachment {
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The addresses of names cannot be handed from one policy to the next.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// Something of a cgroup that is attached is held by nothing.
+    #[error(
+        "in a cgroup that was there already nothing on this host decides on {what}; with --accept-fallback the rest is held all the same"
+    )]
+    NotHeld {
+        /// What, and why.
+        what: String,
+    },
+    /// There is neither root nor a daemon.
+    #[error("{problem}; {remedy}")]
+    NobodyToAsk {
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The daemon refused a run, or could not bring it to its end.
+    #[error("{why}")]
+    Refused {
+        /// The exit code for that.
+        code: u8,
+        /// Why.
+        why: String,
+    },
+    /// The daemon, or whoever asks it, is not understood.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// Isolation failed.
     #[error(transparent)]
     Isolate(#[from] IsolateError),
@@ -112,6 +179,13 @@ pub enum RunError {
 }
 
 impl RunError {
+    pub(super) fn attachment(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Attachment {
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
     pub(super) fn state(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::State {
             action,
@@ -131,6 +205,11 @@ fn place(line: u32) -> String {
     } else {
         format!(":{line}")
     }
+}
+
+fn exceeds(file: &str, ceiling: &str, excesses: &[Excess]) -> String {
+    let lines = excesses.iter().map(|excess| excess.told(file, ceiling));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn not_enforced(file: &str, fields: &[NotEnforced]) -> String {

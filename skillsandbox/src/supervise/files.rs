@@ -1,10 +1,15 @@
 //! Where a run writes: opened before the skill runs, so that it can plant no link.
 
-use std::{fs::File, io, os::fd::AsFd};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+};
 
 use super::{
     error::RunError,
     run::{Events, Options},
+    streams::{Outlet, Streams, again},
 };
 use crate::audit::{
     clock::Time,
@@ -16,9 +21,12 @@ use crate::audit::{
     watch::{Colour, Watch},
 };
 
+/// A sink, and what errors call it.
+type Named = (&'static str, Box<dyn Sink>);
+
 /// Output files, opened before the skill could plant a link.
 pub(super) struct Files {
-    events: Option<File>,
+    events: Option<Box<dyn Write + Send>>,
     store: Option<Writer>,
     log: Option<Log>,
     trace: Option<FilePlace>,
@@ -37,17 +45,15 @@ impl Files {
             (Some(uid), Some(gid)) => Some(Owner { uid, gid }),
             _ => None,
         };
-        let events = match &options.events {
+        let events: Option<Box<dyn Write + Send>> = match &options.events {
             None => None,
             Some(Events::Stdout) => {
                 let stdout = io::stdout().as_fd().try_clone_to_owned();
-                Some(
-                    stdout
-                        .map_err(RunError::process("use standard output"))?
-                        .into(),
-                )
+                let stdout = stdout.map_err(RunError::process("use standard output"))?;
+                Some(Box::new(File::from(stdout)))
             }
-            Some(Events::File(path)) => Some(FilePlace::open(path)?.replace(owner)?),
+            Some(Events::Pipe(pipe)) => Some(Box::new(outlet(pipe)?)),
+            Some(Events::File(path)) => Some(Box::new(FilePlace::open(path)?.replace(owner)?)),
         };
         let trace = options
             .trace_output
@@ -73,23 +79,35 @@ impl Files {
         Ok(())
     }
 
-    /// The sinks of the record.
-    pub(super) fn sinks(self, watch: bool, info: TraceInfo) -> Vec<(&'static str, Box<dyn Sink>)> {
-        let mut sinks: Vec<(&'static str, Box<dyn Sink>)> = Vec::new();
+    /// The sinks of the record, that which is kept first: it waits for nobody.
+    pub(super) fn sinks(self, options: &Options, info: TraceInfo) -> Result<Vec<Named>, RunError> {
+        let mut sinks: Vec<Named> = Vec::new();
+        if let Some(log) = self.log {
+            sinks.push(("audit store", Box::new(log)));
+        }
         if let Some(file) = self.events {
             sinks.push(("events", Box::new(JsonLines::new(file))));
         }
-        if watch {
-            let stderr = io::stderr();
-            let colour = Colour::of(&stderr);
-            sinks.push(("watch", Box::new(Watch::new(stderr, colour))));
-        }
-        if let Some(log) = self.log {
-            sinks.push(("audit store", Box::new(log)));
+        if options.watch {
+            let watch: Box<dyn Sink> = match &options.streams {
+                Streams::Ours => {
+                    let stderr = io::stderr();
+                    let colour = Colour::of(&stderr);
+                    Box::new(Watch::new(stderr, colour))
+                }
+                Streams::Theirs { stderr, .. } => {
+                    Box::new(Watch::new(outlet(stderr)?, Colour::None))
+                }
+            };
+            sinks.push(("watch", watch));
         }
         if let Some(place) = self.trace {
             sinks.push(("trace", Box::new(Trace::new(info, place, self.owner))));
         }
-        sinks
+        Ok(sinks)
     }
+}
+
+fn outlet(pipe: &File) -> Result<Outlet, RunError> {
+    Outlet::start(again(pipe)?).map_err(RunError::process("start a thread"))
 }

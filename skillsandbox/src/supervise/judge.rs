@@ -11,14 +11,18 @@ use skillsandbox_common::{
 use super::advice;
 use crate::{
     audit::describe::Judge,
-    isolate::paths,
+    isolate::{paths, privileges::Identity, reach::as_caller},
     policy::{self, Advice, DeniedAddress, DeniedFile, RuleSet},
 };
 
 /// Judges by the result, and where that is "no such file" by the rules: what they do not grant does
 /// not exist in the sandbox. It was denied if the host has it.
 #[derive(Clone, Debug)]
-pub(super) struct ByRules(pub(super) RuleSet);
+pub(super) struct ByRules {
+    pub(super) rules: RuleSet,
+    /// Who may read the record without being root: it does not tell them what exists where they cannot look.
+    pub(super) caller: Option<Identity>,
+}
 
 impl Judge for ByRules {
     fn judge(&self, path: &[u8], access: u16, result: i32) -> Decision {
@@ -36,7 +40,7 @@ impl Judge for ByRules {
             }
             libc::ENOENT => match clean(path).map(|path| (self.on(&path, access), path)) {
                 Some((decision, path))
-                    if decision.verdict == Verdict::Deny && paths::may_exist(&path) =>
+                    if decision.verdict == Verdict::Deny && self.may_exist(&path) =>
                 {
                     decision
                 }
@@ -47,7 +51,7 @@ impl Judge for ByRules {
     }
 
     fn advise_file(&self, denied: &DeniedFile<'_>) -> Option<Advice> {
-        Some(advice::advise_file(&self.0, denied))
+        Some(advice::advise_file(&self.rules, denied))
     }
 
     fn advise_address(&self, denied: &DeniedAddress<'_>) -> Option<Advice> {
@@ -60,8 +64,12 @@ impl ByRules {
         clean(path).map(|path| self.on(&path, access))
     }
 
+    fn may_exist(&self, path: &Path) -> bool {
+        as_caller(self.caller, || paths::may_exist(path)).unwrap_or(true)
+    }
+
     fn on(&self, path: &Path, access: u16) -> Decision {
-        self.0.decide_file(path.as_os_str().as_bytes(), access)
+        self.rules.decide_file(path.as_os_str().as_bytes(), access)
     }
 }
 
@@ -98,7 +106,10 @@ mod tests {
             "built-in /usr",
             None,
         );
-        ByRules(rules)
+        ByRules {
+            rules,
+            caller: None,
+        }
     }
 
     fn verdict(path: &str, result: i32) -> Verdict {

@@ -2,19 +2,20 @@
 
 use std::{
     ffi::OsStr,
-    io, iter,
+    iter,
     os::{fd::AsFd, unix::ffi::OsStrExt},
     process::Stdio,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     error::RunError,
     files::Files,
     interruptions::Interruptions,
+    judge::ByRules,
     limits::Limits as MetLimits,
     output::{Budget, Pump},
     plan::{self, Plan, Request},
@@ -26,6 +27,7 @@ use super::{
 use crate::{
     audit::{
         clock::Clock,
+        describe::RuleText,
         record::{Deadline, Ending, Layer, Note},
     },
     dns::{Grants, NameServer, Sockets, Upstream},
@@ -151,18 +153,24 @@ impl Life<'_> {
         let about = About {
             sandbox: self.sandbox.id().to_owned(),
             clock,
-            rules: self.plan.rules.clone(),
+            rules: self.plan.rules.rules().iter().map(RuleText::of).collect(),
+            judge: Some(ByRules {
+                rules: self.plan.rules.clone(),
+                caller: self.request.caller,
+            }),
             names: Arc::clone(&names),
+            resumed: None,
+            outlives_recorder: false,
             #[cfg(feature = "bpf-log")]
             log: self.sandbox.program_log(),
         };
-        let sinks = files.sinks(self.options.watch, self.trace_info(&layers, clock));
-        let (failed, unrecorded) = oneshot::channel();
+        let sinks = files.sinks(self.options, self.trace_info(&layers, clock))?;
+        let (failed, unrecorded) = mpsc::channel(1);
         let recorder = Recorder::start(about, rings, attached, sinks, failed)?;
         recorder.note(Note::Start(self.start(layers.clone())));
         recorder.note(Note::Environment(self.environment()));
 
-        let name_server = NameServer::start(sockets, names, upstream, recorder.noting())
+        let name_server = NameServer::start(sockets, names, upstream, false, recorder.noting())
             .map_err(RunError::process("start the name server"))?;
 
         let cause = match started {
@@ -181,7 +189,7 @@ impl Life<'_> {
             }
             Err(_) => Ending::default(),
         };
-        let summary = recorder.finish(ending)?;
+        let summary = recorder.finish(ending)?.summary;
         if !summary.accounting.balanced {
             tracing::error!(accounting = ?summary.accounting, "the record of this run is not complete");
         }
@@ -205,7 +213,7 @@ impl Life<'_> {
         &self,
         running: Running,
         recorder: &Recorder,
-        unrecorded: oneshot::Receiver<()>,
+        unrecorded: mpsc::Receiver<()>,
         interruptions: &mut Interruptions,
     ) -> Result<Cause, RunError> {
         let Running {
@@ -214,18 +222,19 @@ impl Life<'_> {
             liveness,
         } = running;
         let resources = self.request.manifest.resources;
+        let streams = &self.options.streams;
         if let Some(stdin) = child.stdin.take() {
             // Ends with our own standard input, or with this process.
-            let _passing = Pump::start(io::stdin(), stdin, Budget::new(u64::MAX))?;
+            let _passing = Pump::start(streams.stdin()?, stdin, Budget::new(u64::MAX))?;
         }
         let budget = Budget::new(resources.max_output_bytes);
         let mut pumps = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            let pump = Pump::start(stdout, io::stdout(), budget.clone())?;
+            let pump = Pump::start(stdout, streams.stdout()?, budget.clone())?;
             pumps.push(("standard output", pump));
         }
         if let Some(stderr) = child.stderr.take() {
-            let pump = Pump::start(stderr, io::stderr(), budget)?;
+            let pump = Pump::start(stderr, streams.stderr()?, budget)?;
             pumps.push(("standard error", pump));
         }
         let (tell, ended) = oneshot::channel();
@@ -245,20 +254,19 @@ impl Life<'_> {
                 Ok(Err(error)) => Err(error.into()),
                 Err(_) => Ok(Cause::Ended(None)),
             },
-            () = tokio::time::sleep(Duration::from_secs(seconds)) => {
-                recorder.note(Note::Deadline(Deadline { seconds }));
-                Ok(Cause::Deadline)
-            }
-            () = self.unrecorded(unrecorded) => {
-                tracing::error!(
-                    "the skill is ended: its accesses cannot be recorded, and `audit.on_overflow: deny` has none go unrecorded"
-                );
+            () = tokio::time::sleep(Duration::from_secs(seconds)) => Ok(Cause::Deadline),
+            why = self.unrecorded(unrecorded) => {
+                tracing::error!("the skill is ended: {why}");
                 Ok(Cause::Unrecorded)
             }
             number = interruptions.next() => Ok(Cause::Signal(number)),
             never = limits.watch() => match never {},
         };
         self.sandbox.kill()?;
+        // Nothing waits for the recorder before the skill is ended.
+        if matches!(cause, Ok(Cause::Deadline)) {
+            recorder.note(Note::Deadline(Deadline { seconds }));
+        }
         limits.tell();
         // Init goes too, and with it the namespaces.
         drop(liveness);
@@ -266,17 +274,20 @@ impl Life<'_> {
             .wait()
             .map_err(RunError::process("wait for the launcher"))?;
         for (stream, pump) in pumps {
-            limits.output(stream, pump.join());
+            limits.output(stream, pump.join(streams.patience()));
         }
         cause
     }
 
-    /// Waits until something cannot be recorded, where nothing may happen then.
-    async fn unrecorded(&self, failed: oneshot::Receiver<()>) {
-        let denied = self.request.manifest.audit.on_overflow == OnOverflow::Deny;
-        if !(denied && failed.await.is_ok()) {
-            std::future::pending::<()>().await;
+    /// Waits until nothing is recorded any more, or not everything, where nothing may happen then; and says which.
+    async fn unrecorded(&self, mut failed: mpsc::Receiver<()>) -> &'static str {
+        let all = self.request.manifest.audit.on_overflow == OnOverflow::Deny;
+        while failed.recv().await.is_some() {
+            if all {
+                return "its accesses cannot be recorded, and `audit.on_overflow: deny` has none go unrecorded";
+            }
         }
+        "the recorder has ended"
     }
 
     /// The address rules in the kernel, where programs decide on addresses.
@@ -315,6 +326,7 @@ impl Life<'_> {
             workdir: self.workdir(),
             uid,
             gid,
+            as_caller: self.request.caller.is_some(),
             runtime: plan::launch_runtime(manifest.permissions.filesystem.runtime),
             grants: self.plan.grants.clone(),
             links: self.plan.links.clone(),

@@ -1,6 +1,9 @@
 //! The life of one sandbox, from manifest to exit.
 
 mod advice;
+pub mod attach;
+mod ceiling;
+pub mod daemon;
 mod draft;
 mod error;
 mod files;
@@ -17,9 +20,12 @@ mod registry;
 mod run;
 mod said;
 mod sandbox;
+pub mod service;
+mod streams;
 
 pub use advice::advise_file;
 pub use error::RunError;
 pub use plan::{Plan, Request};
 pub use run::{Events, Options, Outcome, dry_run, run};
 pub use sandbox::Tier;
+pub use streams::Streams;

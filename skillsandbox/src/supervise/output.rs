@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use super::error::RunError;
@@ -59,8 +60,19 @@ impl Pump {
             .map_err(RunError::process("start a thread for the skill's output"))
     }
 
-    /// Waits for the end of the stream: until nothing of the sandbox holds it open.
-    pub(super) fn join(self) -> Passed {
+    /// Waits for the end of the stream: until nothing of the sandbox holds it open, and everything is read. Of a reader who
+    /// takes longer than that, if there is such a time, nothing is known.
+    pub(super) fn join(self, patience: Option<Duration>) -> Passed {
+        let started = Instant::now();
+        while let Some(patience) = patience
+            && !self.0.is_finished()
+        {
+            if started.elapsed() > patience {
+                tracing::warn!("output was not read to its end");
+                return Passed::default();
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         self.0.join().unwrap_or_default()
     }
 }

@@ -2,10 +2,12 @@
 
 use std::{
     ffi::OsString,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use super::{
+    ceiling,
     draft::{Draft, NeedsKernelTier},
     error::RunError,
 };
@@ -13,10 +15,12 @@ use crate::{
     isolate::{
         environment::Environment,
         launch::{Grant as PathGrant, Runtime as LaunchRuntime},
+        privileges::Identity,
         program::{Program, View},
+        reach::as_caller,
     },
     manifest::{Manifest, Runtime, Spanned},
-    policy::RuleSet,
+    policy::{Grant, RuleSet, Subject},
 };
 
 /// What is to be run.
@@ -32,6 +36,10 @@ pub struct Request {
     pub command: Option<Vec<OsString>>,
     /// Arguments after those of the entrypoint.
     pub extra_arguments: Vec<OsString>,
+    /// The environment that variables are passed on from.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Who asked for it without being root: it runs as this user, and what it is to have is reached as this user.
+    pub caller: Option<Identity>,
 }
 
 /// A sandbox on paper: the rules, and what of the host it has.
@@ -61,20 +69,40 @@ impl Plan {
     /// Works everything out. Links are followed, programs and paths must be there.
     pub(super) fn make(request: &Request) -> Result<Self, RunError> {
         let manifest = &request.manifest;
-        let mut draft = Draft::default();
-        draft.runtime(manifest.permissions.filesystem.runtime);
-        draft.filesystem(manifest)?;
-        draft.network(manifest)?;
-
-        let workdir = manifest.entrypoint.workdir.as_path();
-        let view = View::new(
-            launch_runtime(manifest.permissions.filesystem.runtime),
-            &request.skill_dir,
-            draft.grants.iter().map(|grant| Path::new(&grant.path)),
-        );
         let (command, line, mut arguments) = command_of(request);
-        let program = view.program(&command, workdir)?;
-        draft.program(&program, line);
+        let drafted = as_caller(request.caller, || -> Result<_, RunError> {
+            let mut draft = Draft::default();
+            draft.runtime(manifest.permissions.filesystem.runtime);
+            draft.filesystem(manifest)?;
+            draft.network(manifest)?;
+
+            let workdir = manifest.entrypoint.workdir.as_path();
+            let view = View::new(
+                launch_runtime(manifest.permissions.filesystem.runtime),
+                &request.skill_dir,
+                draft.grants.iter().map(|grant| Path::new(&grant.path)),
+            );
+            let program = view.program(&command, workdir)?;
+            draft.program(&program, line);
+            Ok((draft, program))
+        });
+        let (draft, program) = drafted??;
+        let mode = manifest.mode.value;
+        let ceiling = ceiling::of_this_host()?;
+        let mut asked = draft.rules.clone();
+        if request.caller.is_some() {
+            // Root chooses a skill's folder; a caller asks for it.
+            let folder = request.skill_dir.as_os_str().as_bytes().to_vec();
+            let text = format!("the skill's folder {}", request.skill_dir.display());
+            asked.push(Subject::Path(folder, Grant::READ), text, None);
+        }
+        ceiling::check(
+            ceiling.as_ref(),
+            &request.manifest_file,
+            manifest,
+            mode,
+            &asked,
+        )?;
         arguments.extend(request.extra_arguments.iter().cloned());
 
         let variables = &manifest.permissions.env_vars;
@@ -95,7 +123,7 @@ impl Plan {
             grants: draft.grants,
             links: draft.links,
             denies: draft.denies,
-            environment: Environment::build(&allow, &set, std::env::vars_os()),
+            environment: Environment::build(&allow, &set, request.environment.iter().cloned()),
             set: set.into_keys().collect(),
             needs_kernel_tier: draft.needs_kernel_tier,
         })

@@ -13,23 +13,22 @@ use rustix::{
     process::setpriority_process,
 };
 use skillsandbox_common::{header::EventPrefix, slot::FOLDS_MAX};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc as async_mpsc;
 use zerocopy::FromBytes;
 
 use super::{error::RunError, judge::ByRules};
 use crate::{
     audit::{
         clock::Clock,
-        collect::{Collector, SinkError},
+        collect::{Collector, Resumed, SinkError},
         counts::Summary,
         describe::{Judge, Knowledge, Names, RuleText},
-        record::{Ending, Note},
+        record::{Ending, Note, Running},
         repeat::Like,
         sink::Sink,
     },
     dns::Grants,
     kernel::{Attached, KernelError, Rings},
-    policy::RuleSet,
 };
 
 /// Events taken before the ring of denials is looked at again.
@@ -48,8 +47,16 @@ const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct About {
     pub(super) sandbox: String,
     pub(super) clock: Clock,
-    pub(super) rules: RuleSet,
+    /// The rules that numbers are about: 1 comes first.
+    pub(super) rules: Vec<RuleText>,
+    /// What judges calls that were seen after the fact, where it is not their result alone.
+    pub(super) judge: Option<ByRules>,
     pub(super) names: Arc<Grants>,
+    /// Where an earlier recorder of the same run ended.
+    pub(super) resumed: Option<Resumed>,
+    /// Whether the run goes on when its recorder does not: then it leaves, with everything still on the rings, when
+    /// something cannot be kept, and nobody but who says so ends the record.
+    pub(super) outlives_recorder: bool,
     /// Debug messages of the eBPF programs.
     #[cfg(feature = "bpf-log")]
     pub(super) log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
@@ -62,24 +69,37 @@ pub(super) struct About {
 enum Message {
     Note(Note),
     End(Ending),
+    Leave,
+}
+
+/// What a recorder has come to.
+pub(super) struct Finished {
+    pub(super) summary: Summary,
+    /// What is still running, as far as that is known.
+    pub(super) running: Vec<Running>,
 }
 
 /// The thread.
 pub(super) struct Recorder {
     messages: mpsc::SyncSender<Message>,
-    thread: JoinHandle<Result<Summary, KernelError>>,
+    thread: JoinHandle<Result<Option<Finished>, KernelError>>,
 }
 
 impl Recorder {
-    /// Starts it. It says once, at once, when something asked for can no longer be written.
+    /// Starts it. It says at once when something asked for can no longer be written, and lets go of `failed` when it ends,
+    /// of whatever.
     pub(super) fn start(
         about: About,
         rings: Rings,
         attached: Arc<Attached>,
         sinks: Vec<(&'static str, Box<dyn Sink>)>,
-        failed: oneshot::Sender<()>,
+        failed: async_mpsc::Sender<()>,
     ) -> Result<Self, RunError> {
-        let mut failures = Failures(Some(failed));
+        let mut failures = Failures {
+            tell: failed,
+            any: false,
+            end_it: about.outlives_recorder,
+        };
         let (messages, inbox) = mpsc::sync_channel(MESSAGES_MAX);
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
@@ -107,10 +127,22 @@ impl Recorder {
     }
 
     /// Takes what is left on the rings and closes the record. Nothing may run in the sandbox.
-    pub(super) fn finish(self, ending: Ending) -> Result<Summary, RunError> {
+    pub(super) fn finish(self, ending: Ending) -> Result<Finished, RunError> {
         let _gone = self.messages.send(Message::End(ending));
+        let failed = |why| RunError::process("record events")(io::Error::other(why));
+        let finished = self.joined()?;
+        finished.ok_or_else(|| failed("it left when something could not be kept"))
+    }
+
+    /// Takes what is on the rings and leaves the record open, for the next recorder.
+    pub(super) fn leave(self) -> Result<(), RunError> {
+        let _gone = self.messages.send(Message::Leave);
+        self.joined().map(drop)
+    }
+
+    fn joined(self) -> Result<Option<Finished>, RunError> {
         match self.thread.join() {
-            Ok(summary) => Ok(summary?),
+            Ok(finished) => Ok(finished?),
             Err(_panic) => Err(RunError::process("record events")(io::Error::other(
                 "it panicked",
             ))),
@@ -119,25 +151,26 @@ impl Recorder {
 }
 
 fn record(
-    #[cfg_attr(not(feature = "bpf-log"), expect(unused_mut, reason = "for the log"))]
     mut about: About,
     mut rings: Rings,
     attached: &Attached,
     sinks: Vec<(&'static str, Box<dyn Sink>)>,
     inbox: &mpsc::Receiver<Message>,
     failures: &mut Failures,
-) -> Result<Summary, KernelError> {
+) -> Result<Option<Finished>, KernelError> {
     #[cfg(feature = "bpf-log")]
     let mut program_log = about.log.take();
-    let rules: Vec<_> = about.rules.rules().iter().map(RuleText::of).collect();
-    let judge = ByRules(about.rules.clone());
-    let mut collector = Collector::new(Knowledge {
+    let knowledge = Knowledge {
         sandbox: about.sandbox.clone(),
         clock: about.clock,
-        rules: &rules,
+        rules: &about.rules,
         names: Some(&*about.names as &dyn Names),
-        judge: Some(&judge as &dyn Judge),
-    });
+        judge: about.judge.as_ref().map(|judge| judge as &dyn Judge),
+    };
+    let mut collector = match about.resumed.take() {
+        Some(resumed) => Collector::resume(knowledge, resumed),
+        None => Collector::new(knowledge),
+    };
     for (name, sink) in sinks {
         collector.add(name, sink);
     }
@@ -147,28 +180,41 @@ fn record(
         if let Some(log) = &mut program_log {
             log.flush();
         }
+        if failures.end_the_recorder() {
+            return Ok(None);
+        }
         let ending = match inbox.try_recv() {
             Ok(Message::Note(note)) => {
-                take(&mut rings, &mut collector, failures, BATCH);
+                take(&mut rings, &mut collector, failures);
                 failures.report(collector.note(&note));
                 continue;
             }
             Ok(Message::End(ending)) => Some(ending),
             Err(mpsc::TryRecvError::Empty) => None,
-            // The supervisor gave up without an ending.
-            Err(mpsc::TryRecvError::Disconnected) => Some(Ending::default()),
+            // Whoever had it gave up without a word: of a run that goes on that says nothing.
+            Err(mpsc::TryRecvError::Disconnected) if !about.outlives_recorder => {
+                Some(Ending::default())
+            }
+            Ok(Message::Leave) | Err(mpsc::TryRecvError::Disconnected) => {
+                while take(&mut rings, &mut collector, failures) == BATCH {}
+                return Ok(None);
+            }
         };
         if let Some(ending) = ending {
-            while take(&mut rings, &mut collector, failures, BATCH) > 0 {}
+            while take(&mut rings, &mut collector, failures) > 0 {}
+            if failures.end_the_recorder() {
+                return Ok(None);
+            }
             repeats(&mut rings, &mut collector, failures)?;
             collector.skipped(attached.skipped()?);
+            let running = collector.running();
             let (summary, errors) = collector.finish(&attached.counters()?, ending);
             for error in errors {
                 failures.report(Err(error));
             }
-            return Ok(summary);
+            return Ok(Some(Finished { summary, running }));
         }
-        if take(&mut rings, &mut collector, failures, BATCH) < BATCH {
+        if take(&mut rings, &mut collector, failures) < BATCH {
             wait(&rings);
         }
         if counted.elapsed() > COUNTERS_EVERY {
@@ -180,14 +226,13 @@ fn record(
     }
 }
 
-fn take(
-    rings: &mut Rings,
-    collector: &mut Collector<'_>,
-    failures: &mut Failures,
-    most: usize,
-) -> usize {
-    let taken = rings.drain(most, |event| failures.report(collector.push(event)));
+fn take(rings: &mut Rings, collector: &mut Collector<'_>, failures: &mut Failures) -> usize {
+    let taken = rings.drain(BATCH, |event| failures.report(collector.push(event)));
     failures.report(collector.end_batch());
+    // Not before every sink has it: who is killed before leaves it to the next.
+    if !failures.end_the_recorder() {
+        rings.release();
+    }
     taken
 }
 
@@ -224,16 +269,24 @@ fn is_gone(like: &Like) -> bool {
 }
 
 /// Who is told that something can no longer be written.
-struct Failures(Option<oneshot::Sender<()>>);
+struct Failures {
+    tell: async_mpsc::Sender<()>,
+    any: bool,
+    /// Whether one is the end of the recorder, who leaves to another what was not kept.
+    end_it: bool,
+}
 
 impl Failures {
+    fn end_the_recorder(&self) -> bool {
+        self.end_it && self.any
+    }
+
     fn report(&mut self, outcome: Result<(), SinkError>) {
         if let Err(error) = outcome {
             tracing::error!("{error}");
-            if let Some(tell) = self.0.take() {
-                // Nobody to tell means that the run is over already.
-                let _over = tell.send(());
-            }
+            self.any = true;
+            // It has been said, or nobody is there to be told as the run is over.
+            let _said = self.tell.try_send(());
         }
     }
 }

@@ -1,8 +1,10 @@
 //! `run`: a skill in a sandbox of its own, until it ends.
 
 use std::{
+    fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -14,6 +16,7 @@ use super::{
     life::{Life, Names},
     plan::{Plan, Request},
     sandbox::{Sandbox, Tier, Wanted},
+    streams::Streams,
 };
 use crate::{
     audit::{counts::Summary, record::Layer},
@@ -21,9 +24,10 @@ use crate::{
     isolate::{
         cgroup::Resources,
         privileges::{Identity, Wanted as WantedIdentity},
+        reach::as_caller,
     },
     kernel::WantedRings,
-    manifest::OnOverflow,
+    manifest::{By, OnOverflow, RUN_RING_KIB},
     policy::Tables,
 };
 
@@ -34,6 +38,8 @@ pub enum Events {
     Stdout,
     /// To this file, made anew.
     File(PathBuf),
+    /// To whoever reads the other end.
+    Pipe(Arc<File>),
 }
 
 /// How to run.
@@ -56,6 +62,8 @@ pub struct Options {
     pub stdin: bool,
     /// On the kernel tier, also record calls that failed before an eBPF program was asked.
     pub record_refused: bool,
+    /// Where the skill's streams, and what is watched, come from and go.
+    pub streams: Streams,
     /// Resolvers that the sandbox's name server asks, in place of this host's.
     pub resolvers: Vec<SocketAddr>,
     /// Layers to leave out.
@@ -76,6 +84,14 @@ pub struct Outcome {
     pub layers: Vec<Layer>,
 }
 
+impl Outcome {
+    /// Whether its record is complete, and was written everywhere.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.summary.failed_sinks.is_empty() && self.summary.accounting.balanced
+    }
+}
+
 /// Works out everything that a run would do, and does none of it.
 pub fn dry_run(request: &Request) -> Result<(Plan, Tables), RunError> {
     refuse_what_is_not_enforced(request)?;
@@ -85,7 +101,13 @@ pub fn dry_run(request: &Request) -> Result<(Plan, Tables), RunError> {
 }
 
 fn refuse_what_is_not_enforced(request: &Request) -> Result<(), RunError> {
-    let fields = request.manifest.not_enforced_yet();
+    if let Some(cgroup) = &request.manifest.cgroup {
+        return Err(RunError::ForOthers {
+            file: request.manifest_file.clone(),
+            line: cgroup.line,
+        });
+    }
+    let fields = request.manifest.not_enforced_yet(By::Run);
     if fields.is_empty() {
         return Ok(());
     }
@@ -97,18 +119,31 @@ fn refuse_what_is_not_enforced(request: &Request) -> Result<(), RunError> {
 
 /// Runs a skill to its end.
 pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunError> {
-    let mut interruptions = Interruptions::listen()?;
+    run_until(request, options, &mut Interruptions::listen()?).await
+}
+
+/// Runs a skill to its end, or until one of these comes.
+pub(super) async fn run_until(
+    request: &Request,
+    options: &Options,
+    interruptions: &mut Interruptions,
+) -> Result<Outcome, RunError> {
     refuse_what_is_not_enforced(request)?;
     let plan = Plan::make(request)?;
     let tables = plan.rules.compile()?;
-    let identity = identity(options)?;
+    let identity = match request.caller {
+        Some(caller) => caller,
+        None => identity(options)?,
+    };
     let files = Files::open(options)?;
-    let skill_dir = openat(
-        CWD,
-        &request.skill_dir,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+    let skill_dir = as_caller(request.caller, || {
+        openat(
+            CWD,
+            &request.skill_dir,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    })?
     .map_err(|error| RunError::state("open the folder", &request.skill_dir, error.into()))?;
 
     let sockets = Sockets::bind().map_err(RunError::process("bind the name server"))?;
@@ -126,7 +161,7 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
             cpu_shares: Some(resources.cpu_shares),
         },
         rings: WantedRings {
-            bytes: request.manifest.audit.ring_kib << 10,
+            bytes: request.manifest.audit.ring_kib.unwrap_or(RUN_RING_KIB) << 10,
             aggregate: request.manifest.audit.aggregate,
         },
         deny_on_overflow: request.manifest.audit.on_overflow == OnOverflow::Deny,
@@ -156,7 +191,7 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
                 upstream,
                 firewalls,
             };
-            life.live(names, rings, &skill_dir, files, &mut interruptions)
+            life.live(names, rings, &skill_dir, files, interruptions)
                 .await
         }
         Err(error) => Err(error),

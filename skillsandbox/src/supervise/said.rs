@@ -1,6 +1,6 @@
 //! What the records say of a run as a whole.
 
-use super::life::Life;
+use super::{life::Life, sandbox::Tier};
 use crate::{
     audit::{
         clock::{Clock, Time},
@@ -10,6 +10,8 @@ use crate::{
         trace::TraceInfo,
     },
     isolate::report::{Ended, LayerReport, Status},
+    manifest::Skill,
+    policy::RuleSet,
 };
 
 impl Life<'_> {
@@ -24,23 +26,13 @@ impl Life<'_> {
     }
 
     pub(super) fn about(&self, clock: Clock, started: Time) -> About {
-        // `2026-11-27T18:00:00.123…` up to the millisecond, without what parts of names elsewhere are
-        // told apart by. Names are in the order of beginnings.
-        let moment: String = started.to_string().chars().take(23).collect();
-        let moment = moment.replace(['-', ':', '.'], "");
-        let host = rustix::system::uname();
-        let rules = self.plan.rules.rules().iter();
-        About {
-            format: FORMAT,
-            run: format!("{moment}Z-{}", self.sandbox.id()),
-            sandbox: self.sandbox.id().to_owned(),
-            skill_name: self.request.manifest.skill.name.clone(),
-            skill_version: self.request.manifest.skill.version.clone(),
-            host: host.nodename().to_string_lossy().into_owned(),
-            tier: self.sandbox.tier.as_str().to_owned(),
-            booted_unix_ns: clock.offset(),
-            rules: rules.map(RuleText::of).collect(),
-        }
+        about(
+            self.sandbox.id(),
+            &self.request.manifest.skill,
+            &self.sandbox.tier,
+            &self.plan.rules,
+            (clock, started),
+        )
     }
 
     pub(super) fn environment(&self) -> record::Environment {
@@ -81,5 +73,32 @@ pub(super) fn layer(report: &LayerReport) -> Layer {
             Status::Partial => format!("in part: {}", report.detail),
             _ => report.detail.clone(),
         }),
+    }
+}
+
+/// What the log of a run says of it.
+pub(super) fn about(
+    sandbox: &str,
+    skill: &Skill,
+    tier: &Tier,
+    rules: &RuleSet,
+    (clock, started): (Clock, Time),
+) -> About {
+    // `2026-11-27T18:00:00.123…` up to the millisecond, without what parts of names elsewhere are
+    // told apart by. Names are in the order of beginnings.
+    let moment: String = started.to_string().chars().take(23).collect();
+    let moment = moment.replace(['-', ':', '.'], "");
+    let host = rustix::system::uname();
+    About {
+        format: FORMAT,
+        run: format!("{moment}Z-{sandbox}"),
+        sandbox: sandbox.to_owned(),
+        skill_name: skill.name.clone(),
+        skill_version: skill.version.clone(),
+        host: host.nodename().to_string_lossy().into_owned(),
+        tier: tier.as_str().to_owned(),
+        lasts_for_boot: None,
+        booted_unix_ns: clock.offset(),
+        rules: rules.rules().iter().map(RuleText::of).collect(),
     }
 }

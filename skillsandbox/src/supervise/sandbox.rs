@@ -7,8 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skillsandbox_common::slot::{
-    FLAG_AGGREGATE, FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED,
+use skillsandbox_common::{
+    names::Program,
+    slot::{FLAG_AGGREGATE, FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED},
 };
 
 use super::{
@@ -22,7 +23,7 @@ use crate::{
         cgroup::{Cgroup, Hierarchy, Limit, Resources},
         firewall::{Family, Firewall},
     },
-    kernel::{Attached, Objects, Proof, Rings, Target, WantedRings, prove::Prover},
+    kernel::{Attached, Home, Objects, Policy, Proof, Rings, Target, WantedRings, prove::Prover},
     policy::Tables,
 };
 
@@ -48,8 +49,16 @@ impl Tier {
         }
     }
 
+    /// The flag for the programs that record opens and execs where none decides on them.
+    pub(super) fn calls_to_trace(&self) -> u32 {
+        match self {
+            Self::Kernel => 0,
+            Self::Fallback(_) => FLAG_TRACE_CALLS,
+        }
+    }
+
     /// The kernel tier takes a proof of every program that makes it: attached is not enough.
-    fn of(attached: &Attached) -> Self {
+    pub(super) fn of(attached: &Attached) -> Self {
         // In the order of importance to a reader, which is the reverse of that of attaching.
         let mut refused = attached.refused().iter().rev();
         if let Some((program, reason)) = refused.find(|(program, _)| program.makes_tier) {
@@ -100,6 +109,16 @@ pub(super) struct Wanted {
     )
 )]
 impl Wanted {
+    fn flags(&self) -> u32 {
+        let flags = [
+            (self.deny_on_overflow, FLAG_OVERFLOW_DENY),
+            (self.rings.aggregate, FLAG_AGGREGATE),
+            (self.record_refused, FLAG_TRACE_REFUSED),
+        ];
+        let wanted = flags.iter().filter(|(is_wanted, _)| *is_wanted);
+        wanted.fold(0, |all, (_, flag)| all | flag)
+    }
+
     fn without_programs(&self) -> bool {
         #[cfg(feature = "test-layers")]
         let without = self.without_programs;
@@ -206,28 +225,28 @@ impl Sandbox {
         let chains = firewalls.iter().map(Firewall::family).collect();
         let target = Target::new(cgroup.folder(), cgroup.inode()?);
         let slot = place.slot;
-        let (mut attached, rings) =
-            objects.attach(&place.id, slot, &target, tables, wanted.rings, &mut prover)?;
-        // Before anything of this cgroup's is put on record.
+        let policy = Policy {
+            tables,
+            rings: wanted.rings,
+            flags: wanted.flags(),
+            name_server: wanted.name_server,
+        };
+        let (mut attached, rings) = objects.attach(
+            &place.id,
+            slot,
+            &target,
+            &policy,
+            Home::FirstComers,
+            &mut prover,
+        )?;
         drop(prover);
         let firewalls = firewall::close(firewalls, &wanted, tables, &mut layers);
-        let mut flags = 0;
-        if wanted.deny_on_overflow {
-            flags |= FLAG_OVERFLOW_DENY;
-        }
-        if Tier::of(&attached) != Tier::Kernel {
-            flags |= FLAG_TRACE_CALLS;
-        }
-        if wanted.rings.aggregate {
-            flags |= FLAG_AGGREGATE;
-        }
-        if wanted.record_refused {
-            flags |= FLAG_TRACE_REFUSED;
-        }
+        let traced = Tier::of(&attached).calls_to_trace();
         // Without programs nothing is attached that would look for its slot.
         if !wanted.without_programs() {
-            objects.trace(flags & (FLAG_TRACE_CALLS | FLAG_TRACE_REFUSED) != 0)?;
-            attached.arm(flags, wanted.name_server)?;
+            objects
+                .trace((traced | policy.flags) & (FLAG_TRACE_CALLS | FLAG_TRACE_REFUSED) != 0)?;
+            attached.arm(traced)?;
         }
         Ok(Made {
             cgroup,
@@ -259,32 +278,6 @@ impl Sandbox {
 
     /// What the eBPF programs and the cgroup achieved.
     pub(super) fn layers(&self) -> Vec<Layer> {
-        let attached = self
-            .attached
-            .attached()
-            .iter()
-            .map(|(program, proof)| Layer {
-                name: format!("ebpf {}", program.name),
-                achieved: *proof == Proof::Denies,
-                detail: Some(match proof {
-                    Proof::Denies => {
-                        "denied a probe's access that had gone through before".to_owned()
-                    }
-                    Proof::NotPossible(reason) => {
-                        format!("attached; could not be tried here: {reason}")
-                    }
-                    Proof::NeverCalled => "attached and not called".to_owned(),
-                }),
-            });
-        let refused = self
-            .attached
-            .refused()
-            .iter()
-            .map(|(program, reason)| Layer {
-                name: format!("ebpf {}", program.name),
-                achieved: false,
-                detail: Some(reason.clone()),
-            });
         let limits = self.limits.iter().map(|(name, limit)| Layer {
             name: format!("cgroup {name}"),
             achieved: matches!(limit, Limit::Set(_)),
@@ -294,11 +287,8 @@ impl Sandbox {
             }),
         });
         let firewalls = self.firewalls.iter().cloned();
-        attached
-            .chain(refused)
-            .chain(firewalls)
-            .chain(limits)
-            .collect()
+        let programs = programs(&self.attached);
+        programs.chain(firewalls).chain(limits).collect()
     }
 
     /// Kills whatever is left in the sandbox and waits until it is gone.
@@ -329,11 +319,32 @@ impl Sandbox {
             // A recorder that never ended holds the other part.
             None => self
                 .objects
-                .remove_stale(&self.place.id, Some(self.place.slot))?,
+                .remove_stale(&self.place.id, &[self.place.slot])?,
         }
         if registry.is_empty_but_for(&self.place.id)? {
             self.objects.stop_sharing()?;
         }
         self.place.leave()
     }
+}
+
+/// What the eBPF programs achieved.
+pub(super) fn programs(attached: &Attached) -> impl Iterator<Item = Layer> {
+    let layer = |program: &Program, achieved, detail: String| Layer {
+        name: format!("ebpf {}", program.name),
+        achieved,
+        detail: Some(detail),
+    };
+    let proved = attached.attached().iter().map(move |(program, proof)| {
+        let detail = match proof {
+            Proof::Denies => "denied a probe's access that had gone through before".to_owned(),
+            Proof::NotPossible(reason) => {
+                format!("attached; could not be tried here: {reason}")
+            }
+            Proof::NeverCalled => "attached and not called".to_owned(),
+        };
+        layer(program, *proof == Proof::Denies, detail)
+    });
+    let refused = attached.refused().iter();
+    proved.chain(refused.map(move |(program, reason)| layer(program, false, reason.clone())))
 }

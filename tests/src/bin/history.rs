@@ -84,6 +84,7 @@ fn record(
         skill_version: "1.0.0".to_owned(),
         host: "host".to_owned(),
         tier: "kernel".to_owned(),
+        lasts_for_boot: None,
         booted_unix_ns: clock.offset(),
         rules: rules.clone(),
     };

@@ -72,8 +72,20 @@ pub(super) fn accesses(
     append: &str,
 ) -> Result<(String, Table)> {
     eprintln!("measuring under Linux {series} {append}…");
+    let (release, measured) = measured(series, programs, &[], append, PATIENCE)?;
+    Ok((release, table(&measured)))
+}
+
+/// What is measured in a machine whose clock counts instructions: its kernel, and the numbers. `words` say what to measure.
+pub(super) fn measured(
+    series: Series,
+    programs: &Programs,
+    words: &[&str],
+    append: &str,
+    patience: Duration,
+) -> Result<(String, Value)> {
     let text = |path: &Path| path.display().to_string();
-    let command = vec![
+    let mut command = vec![
         text(&env::current_exe()?),
         "bench".to_owned(),
         "--inside".to_owned(),
@@ -83,20 +95,19 @@ pub(super) fn accesses(
         "--workload".to_owned(),
         text(&programs.workload),
     ];
+    command.extend(words.iter().map(ToString::to_string));
     let mut request = VmRequest::new(series, command);
-    request.timeout = PATIENCE;
+    request.timeout = patience;
     request.cpus = 1;
     request.icount = true;
-    request.echo = Echo::Nothing;
+    request.echo = Echo::Lines(format!("Linux {series} | "));
     append.clone_into(&mut request.append);
     let outcome = vm::run(&request)?;
-    if !matches!(outcome.ending, Ending::Exited(0)) {
-        bail!(
-            "Linux {series}: {:?}; see {}\n{}",
-            outcome.ending,
-            outcome.log.display(),
-            outcome.stdout
-        );
+    if let Some(trouble) = outcome.trouble() {
+        bail!("Linux {series}: {trouble}");
+    }
+    if outcome.ending != Ending::Exited(0) {
+        bail!("Linux {series}: {:?}\n{}", outcome.ending, outcome.stdout);
     }
     let measured: Value = outcome
         .stdout
@@ -104,7 +115,7 @@ pub(super) fn accesses(
         .find_map(|line| line.strip_prefix("measured "))
         .map(serde_json::from_str)
         .context("the machine measured nothing")??;
-    Ok((outcome.release, table(&measured)))
+    Ok((outcome.release, measured))
 }
 
 fn table(measured: &Value) -> Table {

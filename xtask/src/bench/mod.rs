@@ -1,6 +1,7 @@
 //! What an access, and a sandbox, costs: against nothing and against peers in the same run.
 
 mod audit;
+mod crowd;
 mod flood;
 mod guest;
 mod host;
@@ -47,6 +48,8 @@ enum Part {
     Audit,
     /// Accesses in virtual machines, by instruction count
     Machines,
+    /// A thousand attached cgroups in a virtual machine, by instruction count
+    Crowd,
 }
 
 /// What to measure.
@@ -58,6 +61,9 @@ pub(crate) struct Options {
     /// We are in the virtual machine, and this is the program
     #[arg(long, hide = true, requires_all = ["layered", "workload"])]
     inside: Option<PathBuf>,
+    /// Measure many attached cgroups there
+    #[arg(long, hide = true)]
+    crowd: bool,
     #[arg(long, hide = true)]
     layered: Option<PathBuf>,
     #[arg(long, hide = true)]
@@ -69,11 +75,16 @@ pub(crate) fn run(options: Options) -> Result<()> {
     if let (Some(plain), Some(layered), Some(workload)) =
         (options.inside, options.layered, options.workload)
     {
-        return guest::inside(&Programs {
+        let programs = Programs {
             plain,
             layered,
             workload,
-        });
+        };
+        return if options.crowd {
+            crowd::inside(&programs)
+        } else {
+            guest::inside(&programs)
+        };
     }
     packages::ensure(&[Need::Bench])?;
     let programs = programs()?;
@@ -103,6 +114,11 @@ pub(crate) fn run(options: Options) -> Result<()> {
             let place = format!("Linux {release} under QEMU, one processor. {}", today()?);
             show(section, &format!("{place}\n\n{table}"))?;
         }
+    }
+    if wanted(Part::Crowd) {
+        let (release, table) = crowd::crowd(Series::V6_12, &programs)?;
+        let place = format!("Linux {release} under QEMU, one processor. {}", today()?);
+        show("crowd", &format!("{place}\n\n{table}"))?;
     }
     Ok(())
 }

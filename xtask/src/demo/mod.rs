@@ -95,12 +95,12 @@ fn in_a_machine() -> Result<Place> {
     let mut request = VmRequest::new(series, command.to_vec());
     request.share = Some(folder.clone());
     let outcome = vm::run(&request)?;
-    let log = outcome.log.display();
+    if let Some(trouble) = outcome.trouble() {
+        bail!("{trouble}");
+    }
     match outcome.ending {
         Ending::Exited(0) => place("in a virtual machine", folder),
-        Ending::Exited(status) => bail!("the demo in the virtual machine ended with {status}"),
-        Ending::TimedOut => bail!("the virtual machine was not done in time: see {log}"),
-        Ending::Died => bail!("the virtual machine died: see {log}"),
+        ending => bail!("the demo in the virtual machine: {ending:?}"),
     }
 }
 

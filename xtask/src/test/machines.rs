@@ -9,20 +9,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::programs::{self, Programs};
+use super::programs::{self, Package, Programs};
 use super::tally::Tally;
-use super::{FALLBACK_TIER, Report};
+use super::{FALLBACK_TIER, Report, boot};
 use crate::packages::{self, Need};
+use crate::roots::RELEASES;
 use crate::suite;
 use crate::vm::kernels::{self, ALL, Series};
-use crate::vm::{self, Echo, Ending, VmRequest};
+use crate::vm::{self, Echo, VmRequest};
 
 /// The test program whose machine is [`Machine::Preempting`]. The others run faster on two
 /// processors, and find there what one cannot show.
 const PREEMPTION: &str = "preemption";
 /// Test programs about what userspace does: no kernel makes it something else, so each of these runs under
 /// one of them, and on the host.
-const ONE_KERNEL: [&str; 7] = [
+const ONE_KERNEL: [&str; 12] = [
     "audit",
     "endings",
     "limits",
@@ -30,9 +31,14 @@ const ONE_KERNEL: [&str; 7] = [
     "manifests",
     "together",
     "recorder",
+    "ceiling",
+    "service",
+    "hostile",
+    "firewall",
+    "syscalls",
 ];
 /// Test programs of what is made of our files: they run on the host.
-const NO_KERNEL: [&str; 4] = ["engines", "investigation", "sealing", "shipping"];
+const NO_KERNEL: [&str; 5] = ["engines", "investigation", "package", "sealing", "shipping"];
 /// Emulated processors are slow; a test that hangs is slower.
 const PATIENCE: Duration = Duration::from_mins(30);
 
@@ -83,26 +89,46 @@ impl Machine {
     }
 }
 
-/// Runs the tests under every kernel. An emulator keeps one of our processors busy, whatever its
+/// What a machine is started for.
+enum Job<'a> {
+    /// The tests of such a machine, under the kernel that is this one of [`ALL`].
+    Suite(usize, Series, Machine),
+    /// The newest Debian, which boots with the package in it. `cargo xtask boot` boots each.
+    Boot(&'a Package),
+}
+
+/// Runs the tests under every kernel, and boots a Debian. An emulator keeps one of our processors busy, whatever its
 /// machine has, so as many machines run side by side as we have processors.
 pub(super) fn all(programs: &Programs) -> Result<Vec<Report>> {
+    let suites = |machine| {
+        let kernels = ALL.into_iter().enumerate();
+        kernels.map(move |(kernel, series)| Job::Suite(kernel, series, machine))
+    };
+    let boot = programs.package.as_ref().map(Job::Boot);
     // The long ones first.
-    let machines: Vec<_> = Machine::all()
-        .flat_map(|machine| (0..).zip(ALL).map(move |kernel| (kernel, machine)))
+    let jobs: Vec<_> = boot
+        .into_iter()
+        .chain(Machine::all().flat_map(suites))
         .collect();
     packages::ensure(&[Need::Vm])?;
     for series in ALL {
         kernels::find(series)?;
     }
-    let next = Mutex::new(machines.iter());
+    let next = Mutex::new(jobs.iter());
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
     let work = || {
         let mut reports = Vec::new();
-        while let Some(&((kernel, series), machine)) =
-            next.lock().ok().and_then(|mut next| next.next())
-        {
-            let tests = machine.tests(kernel, &programs.tests);
-            reports.push(under(series, programs, machine, tests));
+        while let Some(job) = next.lock().ok().and_then(|mut next| next.next()) {
+            reports.push(match job {
+                Job::Suite(kernel, series, machine) => {
+                    let tests = machine.tests(*kernel, &programs.tests);
+                    under(*series, programs, *machine, tests)
+                }
+                Job::Boot(package) => {
+                    let [.., newest] = RELEASES;
+                    boot::of(package, newest)
+                }
+            });
         }
         reports
     };
@@ -157,15 +183,8 @@ fn under(
     }
 
     let outcome = vm::run(&request)?;
-    match outcome.ending {
-        Ending::Exited(_) => {}
-        Ending::TimedOut => {
-            println!(
-                "error: Linux {series}{kind}: not done after {} s",
-                PATIENCE.as_secs()
-            );
-        }
-        Ending::Died => println!("error: Linux {series}{kind}: the virtual machine died"),
+    if let Some(trouble) = outcome.trouble() {
+        println!("error: Linux {series}{kind}: {trouble}");
     }
     let tally = Tally::of(&outcome.stdout).expect(expected);
     if tally.failed > 0 {
@@ -193,6 +212,7 @@ mod tests {
     fn every_test_program_runs_under_every_kernel_or_in_one_machine() {
         let names = [
             "audit-1",
+            "ceiling-8",
             "endings-2",
             "engines-7",
             "lookups-3",
@@ -211,7 +231,7 @@ mod tests {
         for name in ["paths", "attacks", "preemption"] {
             assert_eq!(times(name), ALL.len(), "{name}");
         }
-        for name in ["audit", "endings", "lookups"] {
+        for name in ["audit", "ceiling", "endings", "lookups"] {
             assert_eq!(times(name), 1, "{name}");
         }
         assert_eq!(times("engines"), 0);

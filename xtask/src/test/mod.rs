@@ -1,5 +1,6 @@
 //! All tests: of the parts, and of the behaviour on the host and under each kernel.
 
+mod boot;
 mod machines;
 pub(crate) mod programs;
 mod tally;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use self::programs::Programs;
+use self::programs::{Package, Programs};
 use self::tally::Tally;
 use crate::packages::{self, Need};
 use crate::{build, lint, process};
@@ -53,19 +54,33 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     reports.push(of_the_parts()?);
     packages::ensure(&[Need::Demo, Need::Test])?;
-    let programs = Programs::build()?;
+    let programs = Programs::build()?.packaged()?;
     reports.push(on_the_host(&programs)?);
     if !options.host_only {
         reports.extend(machines::all(&programs)?);
     }
 
     println!();
+    if options.host_only {
+        println!("virtual machines: none started, as --host-only asks");
+    }
+    Ok(sum_up(&reports))
+}
+
+/// Tries the package in machines that boot Debian, and nothing else.
+pub(crate) fn boot() -> Result<ExitCode> {
+    let package = Package::of(&build::plain()?)?;
+    Ok(sum_up(&boot::all(&package)?))
+}
+
+/// Says how the tests of each place ended, and at last the sum.
+fn sum_up(reports: &[Report]) -> ExitCode {
     let mut sum = Tally::default();
     for Report {
         place,
         tally,
         left_to,
-    } in &reports
+    } in reports
     {
         print!("{place}: {tally}");
         if tally.ignored > 0 {
@@ -77,15 +92,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         println!();
         sum += *tally;
     }
-    if options.host_only {
-        println!("virtual machines: none started, as --host-only asks");
-    }
     println!("{sum}");
-    Ok(if sum.failed == 0 {
+    if sum.failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 /// Tests that are part of the code that they test.

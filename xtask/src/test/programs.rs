@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{build, process, python};
+use crate::{build, package, process, python, roots};
 
 /// Built programs.
 pub(crate) struct Programs {
@@ -19,30 +19,63 @@ pub(crate) struct Programs {
     attacker: PathBuf,
     /// Where Python finds what the tests need of it.
     python: PathBuf,
+    /// The package, and the folder of root file systems to install it in.
+    pub(crate) package: Option<Package>,
+}
+
+/// A package, and where it is tried.
+pub(crate) struct Package {
+    pub(crate) file: PathBuf,
+    /// The folder of root file systems.
+    pub(crate) roots: PathBuf,
+}
+
+impl Package {
+    /// Packs this program.
+    pub(crate) fn of(program: &Path) -> Result<Self> {
+        Ok(Self {
+            file: package::of(program)?,
+            roots: roots::ensure()?,
+        })
+    }
 }
 
 impl Programs {
     /// Builds all of them.
     pub(crate) fn build() -> Result<Self> {
         eprintln!("building the programs and their tests…");
+        let layered = build::layered()?;
         Ok(Self {
+            layered,
+            // After that one, in whose place it is put.
             plain: build::plain()?,
-            layered: build::layered()?,
+            package: None,
             attacker: build::attacker()?,
             tests: tests()?,
             python: python::packages()?,
         })
     }
 
+    /// Makes a package of the tested program. What is tested of it is the same without the minutes that a release takes.
+    pub(crate) fn packaged(self) -> Result<Self> {
+        let package = Some(Package::of(&self.plain)?);
+        Ok(Self { package, ..self })
+    }
+
     /// Where the tests find the programs that they test.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        vec![
+        let mut variables = vec![
             ("SKILLSANDBOX_BIN".to_owned(), text(&self.layered)),
             ("SKILLSANDBOX_PLAIN_BIN".to_owned(), text(&self.plain)),
             ("ATTACKER_BIN".to_owned(), text(&self.attacker)),
             ("PYTHON_PACKAGES".to_owned(), text(&self.python)),
-        ]
+        ];
+        if let Some(Package { file, roots }) = &self.package {
+            variables.push(("PACKAGE".to_owned(), text(file)));
+            variables.push(("ROOTS".to_owned(), text(roots)));
+        }
+        variables
     }
 }
 

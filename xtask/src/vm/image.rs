@@ -85,6 +85,9 @@ fn add_job(kernel: &Kernel, request: &VmRequest, archive: &mut Archive) -> Resul
         writeln!(folders, "{}", line(folder)?)?;
     }
     archive.file("job/folders", folders.as_bytes());
+    if request.boots {
+        archive.file("job/boots", &[]);
+    }
     if request.share.is_some() {
         archive.file("job/share", &[]);
     }

@@ -13,6 +13,7 @@ boot() {
     while read -r module; do insmod "/modules/$module"; done </modules/order
 
     mkdir -p /host /memory /root /plain
+    if [ -e /job/boots ]; then boot_debian; fi
     mount -t virtiofs -o ro host /host
     mount -t tmpfs memory /memory
     mkdir /memory/upper /memory/work
@@ -56,6 +57,18 @@ boot() {
     mkdir /root/run/vm
     cp /init /bin/busybox /job/command /root/run/vm
     exec switch_root /root /run/vm/busybox sh /run/vm/init run
+}
+
+# Becomes the Debian that is shared with us. What it has to say it writes to the ports.
+boot_debian() {
+    mount -t virtiofs share /root
+    mount -t virtiofs -o ro host /host
+    release=$(uname -r)
+    mkdir -p "/root/lib/modules/$release"
+    mount --bind "/host$(cat /job/modules)/$release" "/root/lib/modules/$release"
+    umount -l /host
+    for system in proc sys dev; do mount --move "/$system" "/root/$system"; done
+    exec switch_root /root /sbin/init
 }
 
 run() {

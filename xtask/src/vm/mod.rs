@@ -29,6 +29,8 @@ use crate::process::{Guarded, POLL};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long the servers and the emulator may take to find each other.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How much of the kernel's messages is shown of a machine that did not do its job: an oops with its stack.
+const LAST_LINES: usize = 40;
 
 /// What to run, and in what kind of machine.
 #[derive(Clone)]
@@ -47,6 +49,8 @@ pub(crate) struct VmRequest {
     pub(crate) folders: Vec<PathBuf>,
     /// A folder that the guest sees at `/share` and can write to.
     pub(crate) share: Option<PathBuf>,
+    /// Whether it boots the Debian in that folder, in place of running the command.
+    pub(crate) boots: bool,
     /// When to give up.
     pub(crate) timeout: Duration,
     /// The number of processors.
@@ -62,8 +66,6 @@ pub(crate) struct VmRequest {
 /// What becomes of a command's output while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Echo {
-    /// It is only kept.
-    Nothing,
     /// It is passed on byte by byte.
     Bytes,
     /// It is passed on in whole lines that begin with this, for machines that run side by side.
@@ -82,6 +84,7 @@ impl VmRequest {
             programs: vec![paths::target().join("debug")],
             folders: vec![project],
             share: None,
+            boots: false,
             timeout: Duration::from_mins(10),
             cpus: 2,
             append: String::new(),
@@ -112,6 +115,26 @@ pub(crate) struct VmOutcome {
     pub(crate) stdout: String,
     /// The kernel's messages, kept unless all went well.
     pub(crate) log: PathBuf,
+}
+
+impl VmOutcome {
+    /// Why the command did not end, and the last that the kernel said; nothing if it ended, well or not.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let what = match self.ending {
+            Ending::Exited(_) => return None,
+            Ending::TimedOut => "was not done in time",
+            Ending::Died => "died",
+        };
+        let said = fs::read(&self.log).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let mut last: Vec<&str> = said.lines().rev().take(LAST_LINES).collect();
+        last.reverse();
+        let last = last.join("\n  ");
+        let log = self.log.display();
+        Some(format!(
+            "the virtual machine {what}: see {log}, which ends with\n  {last}"
+        ))
+    }
 }
 
 /// Brings what virtual machines need, boots one and runs the command in it.

@@ -101,7 +101,6 @@ fn copy(mut port: impl Read, mut to: impl Write, echo: &Echo) -> Vec<u8> {
         seen.extend_from_slice(buffer.get(..length).unwrap_or_default());
         let news = seen.get(passed..).unwrap_or_default();
         let (length, text) = match echo {
-            Echo::Nothing => continue,
             Echo::Bytes => (news.len(), news.to_vec()),
             Echo::Lines(start) => {
                 let whole = news.iter().rposition(|byte| *byte == b'\n');
@@ -168,6 +167,5 @@ mod tests {
         let lines = Echo::Lines("6.1 | ".into());
         assert_eq!(echoed("a\nbc\nd", &lines), "6.1 | a\n6.1 | bc\n6.1 | d");
         assert_eq!(echoed("a\nb", &Echo::Bytes), "a\nb");
-        assert_eq!(echoed("a\nb", &Echo::Nothing), "");
     }
 }

@@ -183,6 +183,7 @@ pub(super) fn object(record: &Value) -> String {
         "repeat" => &["of", "count"],
         "lost" => &["dropped", "undecodable", "skipped"],
         "limit" => &["resource", "limit", "count", "effect"],
+        "running" => &["tgid", "executable"],
         "deadline" => &["seconds"],
         "fork" => &["child"],
         "exit" => &["exit_code", "signal_name"],

@@ -23,7 +23,7 @@ use super::{
 use crate::policy::Advice;
 
 pub use name::{AddressChange, Change, Dns, StatedRule};
-pub use note::{Deadline, End, Environment, Layer, Limit, Lost, Note, Repeat, Start};
+pub use note::{Deadline, End, Environment, Layer, Limit, Lost, Note, Repeat, Running, Start};
 
 /// Version of the records' schema, the field `v`.
 pub const RECORD_VERSION: u8 = 1;
@@ -202,10 +202,10 @@ pub struct Decided<'a> {
 }
 
 impl Decided<'_> {
-    /// The reason of a denial, where this version knows it.
+    /// The reason of a denial, or of what would be one, where this version knows it.
     pub(super) fn denial(&self) -> Option<Reason> {
         match (self.verdict, self.reason) {
-            (Code::Known(Verdict::Deny), Code::Known(reason)) => Some(reason),
+            (Code::Known(Verdict::Deny | Verdict::WouldDeny), Code::Known(reason)) => Some(reason),
             _ => None,
         }
     }

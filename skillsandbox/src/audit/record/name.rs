@@ -85,6 +85,12 @@ impl Dns {
         "REFUSED".clone_into(&mut self.code);
     }
 
+    /// It would be refused, and is answered: the policy is only audited.
+    pub fn would_deny(&mut self, reason: Reason) {
+        self.verdict = Code::Known(Verdict::WouldDeny);
+        self.reason = Code::Known(reason);
+    }
+
     /// Adds what would have let it through.
     pub fn advise(&mut self, advice: Advice) {
         match advice {

@@ -1,6 +1,6 @@
 //! What userspace itself has to say.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use skillsandbox_common::header::{Reason, Verdict};
 
@@ -23,6 +23,8 @@ pub enum Note {
     Start(Start),
     /// The environment it is given.
     Environment(Environment),
+    /// A process was there before the first record of this run.
+    Running(Running),
     /// Its time is up, and it is killed.
     Deadline(Deadline),
     /// It met a limit on a resource.
@@ -46,6 +48,7 @@ impl Note {
         match self {
             Self::Start(_) => "start",
             Self::Environment(_) => "environment",
+            Self::Running(_) => "running",
             Self::Deadline(_) => "deadline",
             Self::Limit(_) => "limit",
             Self::Dns(_) => "dns",
@@ -73,7 +76,7 @@ pub struct Start {
 }
 
 /// One layer of enforcement, as the caller achieved it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// Its name.
     pub name: String,
@@ -92,6 +95,27 @@ pub struct Environment {
     pub set: Vec<String>,
     /// Kept from the skill.
     pub withheld: Vec<String>,
+}
+
+/// A process that was there before the first record of this run, and the program that it ran then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Process id, in the initial PID namespace.
+    pub tgid: u32,
+    /// Its program.
+    pub executable: String,
+    /// Where that path comes from: `resolved` or `passed`.
+    pub executable_source: String,
+}
+
+impl Running {
+    /// What a line of JSON says of one, if it does.
+    pub(crate) fn of_line(line: &[u8]) -> Option<Self> {
+        let line = str::from_utf8(line).ok()?;
+        // Within a text the quotation marks would not stand like this.
+        let says_so = line.contains(r#""kind":"running""#);
+        says_so.then(|| serde_json::from_str(line).ok())?
+    }
 }
 
 /// The skill ran for as long as it may.

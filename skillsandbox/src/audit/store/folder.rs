@@ -28,8 +28,9 @@ const RUNS: &str = "runs";
 pub(super) const SEGMENTS: &str = "segments";
 const LEDGER: &str = "ledger";
 const SUFFIX: &str = ".log";
-/// Who reads without being root, where the host has the group.
-const GROUP: &str = "skillsandbox";
+/// Who reads without being root, where the host has the group. Not the group of those who ask the daemon for runs: they would
+/// read of one another.
+const GROUP: &str = "skillsandbox-audit";
 pub(super) const FOLDER_MODE: u32 = 0o750;
 pub(super) const FILE_MODE: u32 = 0o640;
 /// Longest ledger that is read at once.
@@ -143,8 +144,12 @@ impl Store {
         // No line is being written meanwhile.
         flock(&ledger, FlockOperation::LockShared).map_err(failed)?;
         let mut bytes = Vec::new();
-        let read = ledger.take(LEDGER_MAX).read_to_end(&mut bytes);
-        read.map_err(self.failed("read the ledger"))?;
+        let read = ledger.take(LEDGER_MAX + 1).read_to_end(&mut bytes);
+        let read = read.map_err(self.failed("read the ledger"))?;
+        if read as u64 > LEDGER_MAX {
+            let why = io::Error::other("it has more than 1 GiB: begin another store");
+            return Err(self.failed("read the ledger")(why));
+        }
         Ok(bytes)
     }
 
@@ -174,7 +179,7 @@ impl Writer {
         refuse_shared(path)?;
         // One at a time: two would make two keys.
         flock(&folder, FlockOperation::LockExclusive).map_err(system(path, "lock the folder"))?;
-        let group = group();
+        let group = group_of(GROUP);
         for name in [RUNS, SEGMENTS] {
             make(&folder, name).map_err(system(path, "make the folders of runs and segments"))?;
         }
@@ -234,6 +239,37 @@ impl Writer {
         Ok(log.into())
     }
 
+    /// Opens the log of a run that began and did not end, locked for as long as it is open. `None` for one that never
+    /// began, or that has ended.
+    pub(super) fn reopen(&self, run: &str) -> io::Result<Option<File>> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = format!("{run}{SUFFIX}");
+        let log = openat(&self.store.runs, name, flags, Mode::empty());
+        if let Ok(log) = &log
+            && let Err(Errno::WOULDBLOCK) = flock(log, FlockOperation::NonBlockingLockExclusive)
+        {
+            return Err(io::Error::other("another recorder writes it"));
+        }
+        let ledger = self.store.ledger().map_err(io::Error::other)?;
+        let key = self.store.key().map_err(io::Error::other)?;
+        let (statements, _) = ledger::read(&ledger, &key);
+        let said = statements.iter().rfind(|statement| statement.run == run);
+        match said.map(|statement| &statement.what) {
+            Some(What::Begin) => Ok(Some(log?.into())),
+            None => {
+                // Made, and its writer was killed before the ledger said so.
+                if log.is_ok_and(|log| File::from(log).metadata().is_ok_and(|log| log.len() == 0)) {
+                    self.remove(run)?;
+                }
+                Ok(None)
+            }
+            Some(What::End { .. }) => Ok(None),
+            Some(_) => Err(io::Error::other(
+                "the ledger does not say that it is still open",
+            )),
+        }
+    }
+
     /// Says something in the ledger, now.
     pub(super) fn state_now(&self, run: &str, what: What) -> io::Result<()> {
         let now = humantime::format_rfc3339_nanos(SystemTime::now());
@@ -286,18 +322,20 @@ pub(super) fn make(folder: impl AsFd, name: &str) -> Result<(), Errno> {
 }
 
 pub(super) fn give(file: BorrowedFd<'_>, group: Option<Gid>) -> Result<(), Errno> {
+    // Without the group nobody's but root's, whoever's it was before.
+    let group = group.or_else(|| rustix::process::geteuid().is_root().then_some(Gid::ROOT));
     match group {
         Some(group) => rustix::fs::chownat(file, "", None, Some(group), AtFlags::EMPTY_PATH),
         None => Ok(()),
     }
 }
 
-/// The group's number, where this host has it.
-fn group() -> Option<Gid> {
+/// The number of a group, where this host has it.
+pub(crate) fn group_of(name: &str) -> Option<Gid> {
     let groups = std::fs::read_to_string("/etc/group").ok()?;
     let line = groups
         .lines()
-        .find(|line| line.split(':').next() == Some(GROUP))?;
+        .find(|line| line.split(':').next() == Some(name))?;
     Some(Gid::from_raw(line.split(':').nth(2)?.parse().ok()?))
 }
 

@@ -126,6 +126,8 @@ impl Chain {
 pub(super) struct Frames<R> {
     from: R,
     chain: Chain,
+    /// Bytes of whole frames so far.
+    length: u64,
     frame: Vec<u8>,
     payload: Vec<u8>,
 }
@@ -136,9 +138,15 @@ impl<R: Read> Frames<R> {
         Self {
             from,
             chain: Chain::of(run),
+            length: 0,
             frame: Vec::new(),
             payload: Vec::new(),
         }
+    }
+
+    /// Bytes of the frames that were read.
+    pub(super) fn length(&self) -> u64 {
+        self.length
     }
 
     /// Where it has come to.
@@ -189,6 +197,7 @@ impl<R: Read> Frames<R> {
         }
         self.chain.last.copy_from_slice(hash);
         self.chain.next += 1;
+        self.length += self.frame.len() as u64;
         Ok(Some(&self.payload))
     }
 

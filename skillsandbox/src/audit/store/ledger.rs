@@ -15,6 +15,7 @@ use super::{
     frame::{Chain, HASH_LEN, Hash},
     hex::{self, Hex},
     key::{Key, PublicKey},
+    refusals::Refusal,
 };
 
 /// Longest line. Who appends reads no more of what is there.
@@ -76,6 +77,8 @@ pub(super) enum What {
         /// From the folder of segments on.
         file: String,
     },
+    /// Somebody asked the daemon for a run, and was refused.
+    Refused(Refusal),
 }
 
 /// A run whose records are in segments.

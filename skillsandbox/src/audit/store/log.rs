@@ -3,14 +3,16 @@
 use std::{
     borrow::Cow,
     fs::File,
-    io::{self, Write},
+    io::{self, BufReader, Seek, SeekFrom, Write},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use serde_json::Value;
+
 use super::{
-    About,
+    About, FrameError, Replay, ReplayError, Stored,
     entry::{Entry, Said},
     folder::Writer,
     frame::{Chain, PAYLOAD_MAX},
@@ -18,8 +20,9 @@ use super::{
 };
 use crate::audit::{
     clock::Time,
+    collect::Resumed,
     counts::Summary,
-    json,
+    field, json,
     record::{Event, Note, Record, What as Recorded},
     sink::Sink,
 };
@@ -49,6 +52,43 @@ impl Log {
         Self::synced(store, about, started, SYNC_INTERVAL, File::sync_data)
     }
 
+    /// Goes on with the log of a run whose recorder ended before the run did, and says what that had come to. What was
+    /// not written to its end goes.
+    pub fn resume(store: Writer, run: &str) -> Result<(Self, About, Resumed), ResumeError> {
+        let file = store.reopen(run)?.ok_or(ResumeError::Nothing)?;
+        let mut replay = match Replay::open(BufReader::new(&file), run) {
+            // Its writer was killed before it had written anything: there is nothing to go on with.
+            Err(ReplayError::Empty | ReplayError::Frame(FrameError::Cut { number: 0 })) => {
+                store.state_now(run, What::Removed)?;
+                store.remove(run)?;
+                return Err(ResumeError::Nothing);
+            }
+            opened => opened?,
+        };
+        let mut resumed = Resumed::default();
+        let read = replay.each(|stored| {
+            match stored {
+                Stored::Event(record) => resumed.tally.add(record, 1),
+                Stored::Note(line) => add_lost(&mut resumed, line),
+            }
+            Ok(())
+        });
+        match read {
+            Ok(()) | Err(ReplayError::Frame(FrameError::Cut { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let length = replay.length();
+        let about = replay.about().clone();
+        let chain;
+        (resumed.known, chain) = replay.into_known();
+        file.set_len(length)?;
+        (&file).seek(SeekFrom::Start(length))?;
+        let file = Arc::new(file);
+        let sync = Sync::start(Arc::clone(&file), SYNC_INTERVAL, File::sync_data)?;
+        let log = Self::at(store, run, file, (length, chain), sync);
+        Ok((log, about, resumed))
+    }
+
     /// The same, with `sync` to have the disk have what was written.
     fn synced(
         store: Writer,
@@ -58,20 +98,33 @@ impl Log {
         sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Self> {
         let file = Arc::new(store.begin(&about.run, started.to_string())?);
-        let mut log = Self {
-            run: about.run.clone(),
-            chain: Chain::of(&about.run),
-            sync: Sync::start(Arc::clone(&file), interval, sync)?,
-            store,
-            file,
-            length: 0,
-            payload: Vec::new(),
-            frame: Vec::new(),
-            denied: false,
-        };
+        let sync = Sync::start(Arc::clone(&file), interval, sync)?;
+        let chain = Chain::of(&about.run);
+        let mut log = Self::at(store, &about.run, file, (0, chain), sync);
         Entry::About(&serde_json::to_vec(about)?).write(&mut log.payload);
         log.write()?;
         Ok(log)
+    }
+
+    /// A log that has come to a length.
+    fn at(
+        store: Writer,
+        run: &str,
+        file: Arc<File>,
+        (length, chain): (u64, Chain),
+        sync: Sync,
+    ) -> Self {
+        Self {
+            store,
+            run: run.to_owned(),
+            file,
+            length,
+            chain,
+            payload: Vec::new(),
+            frame: Vec::new(),
+            denied: false,
+            sync,
+        }
     }
 
     /// Writes what there is as one frame.
@@ -128,6 +181,41 @@ impl Sink for Log {
         self.store
             .state(&self.run, summary.completed.to_string(), end)
     }
+}
+
+/// Why nobody can go on with a log.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// It never began, has nothing, or has ended.
+    #[error("there is nothing to go on with")]
+    Nothing,
+    /// The system refused.
+    #[error(transparent)]
+    System(#[from] io::Error),
+    /// It is not as it was written.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+}
+
+/// Adds what a line of JSON says was lost, if it does.
+fn add_lost(resumed: &mut Resumed, line: &[u8]) {
+    let Ok(note) = serde_json::from_slice::<Value>(line) else {
+        return;
+    };
+    let number = |pointer: &str| field::number(&note, pointer).unwrap_or_default();
+    let is_lost = field::text(&note, "/kind") == Some("lost");
+    if is_lost || resumed.looked == 0 {
+        resumed.looked = number("/boot_ns");
+    }
+    if !is_lost {
+        return;
+    }
+    let (dropped, undecodable, skipped) = &mut resumed.told;
+    dropped.allowed += number("/dropped/allowed");
+    dropped.denied += number("/dropped/denied");
+    dropped.processes += number("/dropped/processes");
+    *undecodable += number("/undecodable");
+    *skipped += number("/skipped");
 }
 
 /// What cannot be said again later, or not without the host.

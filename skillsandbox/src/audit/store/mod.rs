@@ -19,6 +19,7 @@ mod key;
 mod ledger;
 mod log;
 mod prune;
+mod refusals;
 mod replay;
 mod seal;
 mod segments;
@@ -30,12 +31,16 @@ mod tests;
 
 use std::{io, path::PathBuf};
 
+pub(crate) use about::this_boot;
 pub use about::{About, FORMAT};
 pub use entry::EntryError;
+pub(crate) use folder::group_of;
 pub use folder::{Store, Writer};
 pub use frame::FrameError;
-pub use log::Log;
+pub use log::{Log, ResumeError};
 pub use prune::{Keep, Kept, Pruned};
+pub use refusals::Refusal;
+pub(crate) use replay::Known;
 pub use replay::{Replay, ReplayError, Stored};
 pub use seal::Sealed;
 pub use ship::{Destination, ShipError, Shipped};

@@ -10,6 +10,7 @@ use std::{
 use super::{
     Store, StoreError, Writer,
     ledger::{self, What},
+    seal::Stated,
     segments::Sealer,
 };
 
@@ -73,12 +74,16 @@ impl Store {
     fn candidates(&self) -> Result<Vec<Candidate>, StoreError> {
         let mut all = Vec::new();
         let failed = self.failed("look at a file");
+        let (statements, _) = ledger::read(&self.ledger()?, &self.key()?);
+        let ends = Stated::of(&statements).ends;
+        let has_no_end = |run: &str| matches!(ends.get(run), None | Some(What::Begin));
         let logs = self.runs()?.0.into_iter().map(Kept::Log);
         for file in logs.chain(self.segments()?.into_iter().map(Kept::Segment)) {
             let (opened, is_written) = match &file {
                 Kept::Log(run) => {
                     let log = self.log(run)?;
-                    let is_written = self.is_written(&log)?;
+                    let goes_on = has_no_end(run) && self.may_go_on(run)?;
+                    let is_written = goes_on || self.is_written(&log)?;
                     (log, is_written)
                 }
                 Kept::Segment(name) => (self.segment_file(name)?, false),

@@ -1,11 +1,11 @@
 //! Makes records of a log: the same that were written out while it ran.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 
 use skillsandbox_common::header::Reason;
 
 use super::{
-    About, EntryError, FORMAT, FrameError,
+    About, EntryError, FORMAT, FrameError, Store, StoreError,
     entry::{Entry, Said, entries},
     frame::{Chain, Frames},
 };
@@ -15,7 +15,7 @@ use crate::audit::{
     decode::{DecodeError, decode},
     describe::Knowledge,
     process::Processes,
-    record::{Event, Record, What},
+    record::{Event, Record, Running, What},
     sequence::Sequences,
 };
 
@@ -31,6 +31,9 @@ pub enum ReplayError {
     /// An event is none.
     #[error("it holds an event that cannot be read: {0}")]
     Event(#[from] DecodeError),
+    /// Nothing was written to it.
+    #[error("it does not say which run it is of: nothing was written to it")]
+    Empty,
     /// It does not begin with what a log begins with.
     #[error("it does not say which run it is of, in a way that this version can read")]
     NoAbout,
@@ -56,13 +59,23 @@ pub struct Replay<R> {
     /// What the first frame holds after that.
     first: Vec<u8>,
     sequences: Sequences,
+    processes: Processes,
+}
+
+/// What the writer of a log knew where it ends.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Numbers of the events.
+    pub(crate) sequences: Sequences,
+    /// What runs.
+    pub(crate) processes: Processes,
 }
 
 impl<R: Read> Replay<R> {
     /// Reads what the log of this run says of the run.
     pub fn open(from: R, run: &str) -> Result<Self, ReplayError> {
         let mut frames = Frames::new(from, run);
-        let first = frames.next()?.ok_or(ReplayError::NoAbout)?.to_vec();
+        let first = frames.next()?.ok_or(ReplayError::Empty)?.to_vec();
         let about = match entries(&first).next() {
             Some(Ok(Entry::About(json))) => serde_json::from_slice::<About>(json).ok(),
             _ => None,
@@ -73,6 +86,7 @@ impl<R: Read> Replay<R> {
             frames,
             first,
             sequences: Sequences::default(),
+            processes: Processes::default(),
         })
     }
 
@@ -84,6 +98,26 @@ impl<R: Read> Replay<R> {
     /// Where it has come to.
     pub(super) fn chain(&self) -> &Chain {
         self.frames.chain()
+    }
+
+    /// Bytes of what was read.
+    pub(super) fn length(&self) -> u64 {
+        self.frames.length()
+    }
+
+    /// What is known where it has come to, and where that is.
+    pub(super) fn into_known(self) -> (Known, Chain) {
+        let Self {
+            frames,
+            sequences,
+            processes,
+            ..
+        } = self;
+        let known = Known {
+            sequences,
+            processes,
+        };
+        (known, frames.chain().clone())
     }
 
     /// The events' numbers so far.
@@ -103,21 +137,26 @@ impl<R: Read> Replay<R> {
             names: None,
             judge: None,
         };
-        let mut processes = Processes::default();
+        let processes = &mut self.processes;
         let mut payload = std::mem::take(&mut self.first);
         loop {
             for entry in entries(&payload) {
                 match entry? {
                     Entry::About(_) => {}
-                    Entry::Note(line) => take(Stored::Note(line))?,
+                    Entry::Note(line) => {
+                        if let Some(running) = Running::of_line(line) {
+                            processes.were(&running);
+                        }
+                        take(Stored::Note(line))?;
+                    }
                     Entry::Event { bytes, said } => {
                         let event = decode(bytes)?;
                         self.sequences.insert(event.prefix.actor.sequence);
-                        let mut record = knowledge.describe(&event, &processes, &self.sequences);
+                        let mut record = knowledge.describe(&event, processes, &self.sequences);
                         say(&mut record, said, &knowledge);
                         take(Stored::Event(&record))?;
                         let allowed = record.is_allowed();
-                        learn(&event, allowed, &mut processes, &self.sequences);
+                        learn(&event, allowed, processes, &self.sequences);
                     }
                 }
             }
@@ -129,6 +168,14 @@ impl<R: Read> Replay<R> {
                 None => return Ok(()),
             }
         }
+    }
+}
+
+impl Store {
+    /// Whether a recorder may still go on with the run of this log, although none does.
+    pub(super) fn may_go_on(&self, run: &str) -> Result<bool, StoreError> {
+        let replay = Replay::open(BufReader::new(self.log(run)?), run);
+        Ok(replay.is_ok_and(|log| log.about().may_go_on()))
     }
 }
 

@@ -133,6 +133,9 @@ impl Writer {
         if let Some(end @ What::End { .. }) = said.map(|statement| &statement.what) {
             return Ok(Ok(Some(end.clone())));
         }
+        if store.may_go_on(run)? {
+            return Ok(Ok(None));
+        }
         let mut frames = Frames::new(BufReader::new(store.log(run)?), run);
         loop {
             match frames.next() {
@@ -156,7 +159,7 @@ impl Writer {
 /// What the ledger says of runs and segments.
 pub(super) struct Stated<'s> {
     /// The last that is said of each run which has no segment.
-    ends: BTreeMap<&'s str, &'s What>,
+    pub(super) ends: BTreeMap<&'s str, &'s What>,
     /// Runs in segments, with their records.
     pub(super) sealed: BTreeMap<&'s str, u64>,
     /// Segments that should be there.
@@ -188,7 +191,7 @@ impl<'s> Stated<'s> {
                     stated.segments.remove(file.as_str());
                     stated.removed.insert(file);
                 }
-                What::Shipped { .. } => {}
+                What::Shipped { .. } | What::Refused(_) => {}
                 what => {
                     stated.ends.insert(&statement.run, what);
                 }

@@ -128,6 +128,7 @@ pub fn verify(store: &Store, key: Option<&str>) -> Result<Report, StoreError> {
             report.trouble(file.clone(), "is not in the ledger".to_owned());
         }
         let end = stated.get(run).copied().flatten();
+        let running = running || end.is_none() && store.may_go_on(run)?;
         if let Err(error) = one(store, run, end, running, &mut report, |_, _| Ok(())) {
             report.trouble(file, error.to_string());
         }
@@ -238,7 +239,10 @@ fn stated<'s>(
         let run = statement.run.as_str();
         let fits = match &statement.what {
             // These are looked at by themselves.
-            What::Sealed { .. } | What::Shipped { .. } | What::SegmentRemoved { .. } => true,
+            What::Sealed { .. }
+            | What::Shipped { .. }
+            | What::SegmentRemoved { .. }
+            | What::Refused(_) => true,
             What::Begin => runs.insert(run, None).is_none(),
             end @ (What::End { .. } | What::Killed { .. }) => {
                 report.killed += usize::from(matches!(end, What::Killed { .. }));
@@ -275,7 +279,9 @@ pub(super) fn one(
     let mut replay = match Replay::open(BufReader::new(log.take(length)), run) {
         Ok(replay) => replay,
         // Not written yet, or not to its end.
-        Err(ReplayError::NoAbout | ReplayError::Frame(FrameError::Cut { .. })) if running => {
+        Err(
+            ReplayError::Empty | ReplayError::NoAbout | ReplayError::Frame(FrameError::Cut { .. }),
+        ) if running => {
             report.running += 1;
             return Ok(());
         }

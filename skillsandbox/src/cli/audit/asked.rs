@@ -22,6 +22,9 @@ use crate::{
 enum Verdict {
     Allow,
     Deny,
+    /// Where a policy is only audited: what it would have denied.
+    #[value(name = "would_deny", alias = "would-deny")]
+    WouldDeny,
 }
 
 /// Which records.
@@ -33,6 +36,9 @@ pub(super) struct Asked {
     /// Of runs of this skill.
     #[arg(long, value_name = "PATTERN", value_parser = glob)]
     skill: Option<GlobMatcher>,
+    /// Of runs of the sandbox whose id, or of the attached cgroup whose name is like this.
+    #[arg(long, value_name = "PATTERN", value_parser = glob)]
+    sandbox: Option<GlobMatcher>,
     /// At this time or later.
     #[arg(long, value_name = "TIME")]
     since: Option<Moment>,
@@ -74,6 +80,7 @@ impl Asked {
             verdict: self.verdict.map(|verdict| match verdict {
                 Verdict::Allow => "allow".to_owned(),
                 Verdict::Deny => "deny".to_owned(),
+                Verdict::WouldDeny => "would_deny".to_owned(),
             }),
             kinds: self.kind.clone(),
             paths: self.path.clone(),
@@ -155,8 +162,10 @@ impl Asked {
     /// Which runs are asked for.
     fn wanted(&self) -> impl Fn(&About) -> bool + Sync {
         |about| {
-            let skill = self.skill.as_ref();
-            skill.is_none_or(|skill| skill.is_match(&about.skill_name))
+            let is = |wanted: &Option<GlobMatcher>, text: &str| {
+                wanted.as_ref().is_none_or(|wanted| wanted.is_match(text))
+            };
+            is(&self.skill, &about.skill_name) && is(&self.sandbox, &about.sandbox)
         }
     }
 }

@@ -28,11 +28,9 @@ pub(super) fn log(
     // A frame may be half there just now.
     let is_written = store.is_written(&log).map_err(io::Error::other)?;
     match all(log, run, most, wanted, take) {
-        Err(ReplayError::NoAbout | ReplayError::Frame(FrameError::Cut { .. }))
-            if is_written || most < u64::MAX =>
-        {
-            Ok(())
-        }
+        Err(
+            ReplayError::Empty | ReplayError::NoAbout | ReplayError::Frame(FrameError::Cut { .. }),
+        ) if is_written || most < u64::MAX => Ok(()),
         read => read,
     }
 }

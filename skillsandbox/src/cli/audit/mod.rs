@@ -10,6 +10,7 @@ mod log;
 mod prune;
 mod query;
 mod read;
+mod refusals;
 mod runs;
 mod seal;
 mod ship;
@@ -29,10 +30,10 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-pub(super) use seal::in_background as seal_in_background;
+pub(super) use seal::{in_background as seal_in_background, start as start_sealing};
 
 /// Where records are kept.
-const FOLDER: &str = "/var/lib/skillsandbox/audit";
+pub(super) const FOLDER: &str = "/var/lib/skillsandbox/audit";
 
 /// Ask what was recorded, and whether it is as it was recorded.
 #[derive(Args)]
@@ -48,6 +49,8 @@ pub(super) struct AuditArguments {
 enum Command {
     /// List the runs.
     Runs,
+    /// List the requests for runs that the daemon refused.
+    Refusals,
     Query(Box<query::QueryArguments>),
     Stats(Box<stats::StatsArguments>),
     Tree(tree::TreeArguments),
@@ -89,6 +92,7 @@ pub(super) fn run(arguments: &AuditArguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.audit_dir;
     let outcome = match &arguments.command {
         Command::Runs => runs::run(folder),
+        Command::Refusals => refusals::run(folder),
         Command::Query(arguments) => query::run(folder, arguments),
         Command::Stats(arguments) => stats::run(folder, arguments),
         Command::Timeline(arguments) => timeline::run(folder, arguments),

@@ -63,12 +63,17 @@ pub(super) fn run(folder: &Path) -> anyhow::Result<ExitCode> {
 /// The least that a process can have of the processors (`setpriority(2)`).
 const NICE: i32 = 19;
 
-/// Has a process of its own seal what has come together in a store, if that is enough: it goes on when we have ended.
-/// What interrupts it is mended by the next.
+/// Has a process of its own seal what has come together in a store, if that is enough.
 pub(in crate::cli) fn in_background(folder: &Path) -> anyhow::Result<()> {
-    if !Store::open(folder)?.should_be_sealed()? {
-        return Ok(());
+    if Store::open(folder)?.should_be_sealed()? {
+        start(folder)?;
     }
+    Ok(())
+}
+
+/// Has a process of its own seal what is over, however little: it goes on when we have ended. What interrupts it is mended by
+/// the next.
+pub(in crate::cli) fn start(folder: &Path) -> anyhow::Result<()> {
     // The very program that runs, wherever its file is by now.
     let mut command = Command::new("/proc/self/exe");
     command.args(["audit", "seal", "--audit-dir"]);
@@ -77,10 +82,14 @@ pub(in crate::cli) fn in_background(folder: &Path) -> anyhow::Result<()> {
     for stream in [Command::stdin, Command::stdout, Command::stderr] {
         stream(&mut command, Stdio::null());
     }
-    let child = command.spawn()?;
+    let mut child = command.spawn()?;
     let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // At another's pace it does the same.
     let _at_its_pace = setpriority_process(id, NICE);
     tracing::info!("process {} seals the audit store's logs", child.id());
+    // Who lives on has its children's ends seen to.
+    thread::Builder::new()
+        .name("seal".to_owned())
+        .spawn(move || child.wait())?;
     Ok(())
 }

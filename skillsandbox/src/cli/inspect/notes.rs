@@ -33,9 +33,15 @@ pub(super) fn of(manifest: &Manifest) -> Vec<String> {
     let mut notes = inside_networks(manifest);
     notes.extend(revealing_paths(manifest));
     notes.extend(writable_programs(manifest));
-    for asked in manifest.not_enforced_yet() {
+    if let Some(cgroup) = &manifest.cgroup {
         notes.push(format!(
-            "line {}: {} is not enforced yet ({}), so `run` refuses this manifest",
+            "line {} is for what runs in {} already: it is not started, and env_vars, syscalls and resources are not held there",
+            cgroup.line, cgroup.value
+        ));
+    }
+    for asked in manifest.not_enforced_yet(manifest.is_for()) {
+        notes.push(format!(
+            "line {}: {} is not enforced yet ({}), so this manifest is refused",
             asked.line, asked.field, asked.why
         ));
     }
@@ -156,6 +162,17 @@ mod tests {
             [
                 "line 5 grants /home, which others use too",
                 "line 5 grants /home/me/.ssh/id, where credentials are kept",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_cgroup_does_not_get_is_noted() {
+        assert_eq!(
+            notes("  network: {}\ncgroup: /a.slice\n"),
+            [
+                "line 5 is for what runs in /a.slice already: it is not started, and env_vars, syscalls and resources \
+                 are not held there"
             ]
         );
     }

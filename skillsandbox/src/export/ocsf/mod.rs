@@ -35,7 +35,7 @@ pub fn record(about: &About, record: &Value) -> Value {
     let event = match kind {
         "open" | "map" | "unlink" | "rename" | "rename_to" | "link" | "link_to" | "truncate"
         | "create" | "attributes" | "unix" => file::activity(kind, record),
-        "exec" | "fork" | "exit" | "ptrace" => process::activity(kind, about, record),
+        "exec" | "fork" | "exit" | "ptrace" | "running" => process::activity(kind, about, record),
         "connect" | "sendmsg" | "bind" | "socket" => network::activity(kind, about, record),
         "dns" => dns::activity(about, record),
         // What was done once more is what it was.
@@ -152,15 +152,17 @@ impl Event {
 
 /// What the profile `security_control` says of a decision.
 fn decided(set: &mut impl FnMut(&str, Value) -> Option<Value>, verdict: &str, record: &Value) {
-    let id = match verdict {
-        "allow" => 1,
-        "deny" => 2,
-        _ => 0,
+    let (action, disposition, status) = match verdict {
+        "allow" => (1, 1, 1),
+        "deny" => (2, 2, 2),
+        // Observed, logged, and it went on.
+        "would_deny" => (3, 17, 1),
+        _ => (0, 0, 0),
     };
-    for field in ["action_id", "disposition_id", "status_id"] {
-        set(field, id.into());
-    }
-    if id == 2 {
+    set("action_id", action.into());
+    set("disposition_id", disposition.into());
+    set("status_id", status.into());
+    if verdict == "deny" {
         set("status_code", "EACCES".into());
         set("is_alert", true.into());
     }

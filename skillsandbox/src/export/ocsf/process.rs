@@ -36,6 +36,16 @@ pub(super) fn activity(kind: &str, about: &About, record: &Value) -> Event {
                 json!({ "process": process(child), "launch_type_id": 2 }),
             )
         }
+        // It was there, and the class has no number for that.
+        "running" => {
+            let mut process = process(own);
+            if let (Some(path), Some(process)) =
+                (text(record, "/executable"), process.as_object_mut())
+            {
+                process.insert("file".to_owned(), file::object(path));
+            }
+            Event::other(1007, 1, "Running", json!({ "process": process }))
+        }
         "exit" => {
             let mut fields = json!({ "process": process(own) });
             let code = record.pointer("/exit_code").and_then(Value::as_i64);
@@ -52,6 +62,7 @@ pub(super) fn activity(kind: &str, about: &About, record: &Value) -> Event {
     event.mapped = match kind {
         "exec" => &["path"],
         "fork" => &["child"],
+        "running" => &["executable"],
         "exit" => &["exit_code"],
         _ => &["target"],
     };

@@ -21,6 +21,7 @@ use super::error::{IsolateError, Result, Step};
 use super::launch::{Launch, SKILL};
 use super::paths;
 use super::privileges::Identity;
+use super::reach::as_caller;
 use super::report::{Layer, LayerReport, Status};
 use super::system;
 
@@ -87,7 +88,7 @@ fn open(planned: &Planned, launch: &Launch, skill: BorrowedFd<'_>) -> Result<Opt
         }
         Source::Mask => return Ok(None),
         Source::Host | Source::HostOrNew | Source::HostOrNothing | Source::Socket => {
-            paths::open(at)
+            as_caller(launch.caller(), || paths::open(at))?
         }
     };
     match (path, &planned.source) {
@@ -107,7 +108,10 @@ fn open(planned: &Planned, launch: &Launch, skill: BorrowedFd<'_>) -> Result<Opt
                 uid: launch.uid,
                 gid: launch.gid,
             };
-            tree(paths::create_folder(at, owner)?.as_fd(), at)
+            let caller = launch.caller();
+            let maker = caller.map_or(0, |caller| caller.uid);
+            let made = as_caller(caller, || paths::create_folder(at, owner, maker))?;
+            tree(made?.as_fd(), at)
         }
         (Err(Errno::NOENT), _) => Err(IsolateError::path(
             at,
@@ -240,4 +244,46 @@ fn verify(plan: &[Planned]) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+    use plan::tests::launch;
+
+    /// Root alone can mount, and change whom it reaches files as; `cargo xtask test` runs as root.
+    #[test]
+    fn what_a_caller_cannot_reach_when_it_is_to_be_mounted_is_not() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = std::env::temp_dir().join(format!("mounts-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("file");
+        fs::write(&file, "").unwrap();
+        let planned = Planned {
+            at: file,
+            source: Source::Host,
+            attributes: MountAttrFlags::empty(),
+        };
+        let unused = fs::File::open("/").unwrap();
+        let opened = |as_caller| {
+            let launch = Launch {
+                as_caller,
+                uid: 65534,
+                gid: 65534,
+                ..launch(&[])
+            };
+            open(&planned, &launch, unused.as_fd())
+        };
+        assert!(opened(true).is_ok(), "anybody enters");
+        // As if whoever owns it had closed it after the run was planned.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let refused = opened(true).err().unwrap().to_string();
+        assert!(refused.contains("ermission denied"), "{refused}");
+        assert!(opened(false).is_ok(), "root may grant it");
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -239,4 +239,4 @@ fn is_there_already(launch: &Launch, at: &Path) -> bool {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::isolate::launch::{Grant, Private};
 
-fn launch(grants: &[(&str, u16)]) -> Launch {
+pub(in super::super) fn launch(grants: &[(&str, u16)]) -> Launch {
     Launch {
         hostname: String::new(),
         program: "/usr/bin/true".into(),
@@ -10,6 +10,7 @@ fn launch(grants: &[(&str, u16)]) -> Launch {
         workdir: SKILL.into(),
         uid: 1,
         gid: 1,
+        as_caller: false,
         runtime: Runtime::System,
         grants: grants
             .iter()

@@ -9,12 +9,20 @@ mod child;
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Write},
-    os::fd::BorrowedFd,
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat},
+    io::Errno,
+};
 use skillsandbox_common::names::{Hook, Program};
 
 use super::KernelError;
@@ -30,6 +38,12 @@ pub const PROBED: u16 = 1;
 
 /// What a refused access answers: a cgroup program can only say `EPERM`, and ours say nothing else.
 const REFUSED: i32 = libc::EPERM;
+
+/// The probe's own cgroup, in the one that programs are attached to.
+const CGROUP: &str = "skillsandbox-probe";
+/// How often it is tried to remove it: its last process may not be quite gone.
+const REMOVALS: u32 = 100;
+
 /// What was seen of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -44,15 +58,27 @@ pub enum Proof {
 /// The probe process.
 #[derive(Debug)]
 pub struct Prover {
+    /// The cgroup that its own is in.
+    outer: OwnedFd,
+    cgroup_id: u64,
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Prover {
-    /// Starts the probe process and moves it into the cgroup, to which nothing is attached yet.
+    /// Starts the probe process in a cgroup of its own in this one, to which it has nothing attached yet.
     pub fn start(cgroup: BorrowedFd<'_>) -> Result<Self, KernelError> {
         let failed = |error: io::Error| KernelError::Probe(error);
+        let outer = cgroup.try_clone_to_owned().map_err(failed)?;
+        match mkdirat(&outer, CGROUP, Mode::from_raw_mode(0o755)) {
+            // One that was killed may have left it.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let own = openat(&outer, CGROUP, flags, Mode::empty());
+        let own = File::from(own.map_err(|error| failed(error.into()))?);
         let mut child = Command::new("/proc/self/exe")
             .arg(SUBCOMMAND)
             .env_clear()
@@ -64,25 +90,27 @@ impl Prover {
             return Err(failed(io::Error::other("it has no pipes")));
         };
         let mut prover = Self {
+            outer,
+            cgroup_id: own.metadata().map_err(failed)?.ino(),
             child,
             commands,
             answers: BufReader::new(answers),
         };
         // It has started once it answers, and opens no file of its own after that.
         prover.attempt("outside")?;
-        let procs = openat(
-            cgroup,
-            "cgroup.procs",
-            OFlags::WRONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|error| failed(error.into()))?;
-        File::from(procs)
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let procs = openat(&own, "cgroup.procs", flags, Mode::empty());
+        File::from(procs.map_err(|error| failed(error.into()))?)
             .write_all(prover.child.id().to_string().as_bytes())
             .map_err(failed)?;
         // While nothing is attached yet, sockets of the cgroup's that send later.
         prover.attempt("inside")?;
         Ok(prover)
+    }
+
+    /// Id of its own cgroup.
+    pub(super) fn cgroup_id(&self) -> u64 {
+        self.cgroup_id
     }
 
     /// What to try for a program. What is about names of files is tried in this folder of ours, which
@@ -94,7 +122,7 @@ impl Prover {
                 return format!("{hook} {}", folder.display());
             }
             Hook::LsmCgroup(hook) | Hook::SocketAddress(hook) | Hook::Packet(hook) => hook,
-            Hook::SocketAnswer(_) | Hook::RawTracepoint(_) => "nothing",
+            Hook::SocketAnswer(_) | Hook::RawTracepoint(_) | Hook::Called => "nothing",
         };
         what.to_owned()
     }
@@ -146,5 +174,12 @@ impl Drop for Prover {
         // A probe that is gone already is what is wanted.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
+        for _ in 0..REMOVALS {
+            match unlinkat(&self.outer, CGROUP, AtFlags::REMOVEDIR) {
+                Err(Errno::BUSY) => thread::sleep(Duration::from_millis(1)),
+                // One that stays is found by the next.
+                _ => return,
+            }
+        }
     }
 }

@@ -24,8 +24,9 @@ const PROTOCOLS: [(&str, Protocol); 3] = [
     ("udp", Protocol::Udp),
     ("any", Protocol::Any),
 ];
-const RUNTIMES: [(&str, Runtime); 2] = [("system", Runtime::System), ("none", Runtime::None)];
-const PROFILES: [(&str, SystemCallProfile); 3] = [
+pub(super) const RUNTIMES: [(&str, Runtime); 2] =
+    [("system", Runtime::System), ("none", Runtime::None)];
+pub(super) const PROFILES: [(&str, SystemCallProfile); 3] = [
     ("default", SystemCallProfile::Default),
     ("strict", SystemCallProfile::Strict),
     ("permissive", SystemCallProfile::Permissive),
@@ -87,7 +88,7 @@ fn network(field: &Field, problems: &mut Problems) -> Option<Network> {
     })
 }
 
-fn egress(field: &Field, problems: &mut Problems) -> Option<Spanned<Egress>> {
+pub(super) fn egress(field: &Field, problems: &mut Problems) -> Option<Spanned<Egress>> {
     let map = field.map(&["domain", "cidr", "ports", "protocol"], problems)?;
     let destination = match (map.get("domain"), map.get("cidr")) {
         (Some(domain), None) => domain.parsed(problems).map(Destination::Domain),
@@ -166,11 +167,11 @@ fn filesystem(field: &Field, problems: &mut Problems) -> Option<Filesystem> {
     })
 }
 
-fn paths(field: &Field, problems: &mut Problems) -> Option<Vec<Spanned<AbsolutePath>>> {
+pub(super) fn paths(field: &Field, problems: &mut Problems) -> Option<Vec<Spanned<AbsolutePath>>> {
     field.list(PATHS_MAX, problems, path)
 }
 
-fn path(field: &Field, problems: &mut Problems) -> Option<Spanned<AbsolutePath>> {
+pub(super) fn path(field: &Field, problems: &mut Problems) -> Option<Spanned<AbsolutePath>> {
     let path: AbsolutePath = field.parsed(problems)?;
     if path.is_root() {
         return field.refuse(

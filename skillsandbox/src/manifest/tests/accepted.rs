@@ -1,7 +1,7 @@
 //! What valid manifests mean.
 
 use crate::manifest::{
-    Audit, Destination, Egress, Filesystem, Manifest, Mode, NotEnforced, OnOverflow, PortRange,
+    Audit, By, Destination, Egress, Filesystem, Manifest, Mode, NotEnforced, OnOverflow, PortRange,
     Protocol, Resources, Runtime, Spanned, SystemCallProfile,
 };
 
@@ -85,7 +85,7 @@ fn the_original_format_parses_unchanged() {
     assert_eq!(manifest.entrypoint.command.value, "python3");
     assert_eq!(manifest.entrypoint.args, ["main.py"]);
     assert_eq!(manifest.entrypoint.workdir.as_str(), "/skill");
-    assert_eq!(manifest.not_enforced_yet(), []);
+    assert_eq!(manifest.not_enforced_yet(By::Run), []);
 }
 
 #[test]
@@ -131,12 +131,12 @@ fn what_is_left_out_has_the_stated_default() {
         Audit {
             on_overflow: OnOverflow::Count,
             aggregate: false,
-            ring_kib: 4_096,
+            ring_kib: None,
         }
     );
     assert_eq!(manifest.entrypoint.args, [""; 0]);
     assert_eq!(manifest.entrypoint.workdir.as_str(), "/skill");
-    assert_eq!(manifest.not_enforced_yet(), []);
+    assert_eq!(manifest.not_enforced_yet(By::Run), []);
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn every_key_has_its_meaning() {
     assert_eq!(manifest.permissions.filesystem.runtime, Runtime::None);
     assert_eq!(manifest.audit.on_overflow, OnOverflow::Deny);
     assert!(manifest.audit.aggregate);
-    assert_eq!(manifest.audit.ring_kib, 128);
+    assert_eq!(manifest.audit.ring_kib, Some(128));
     assert_eq!(
         manifest.resources,
         Resources {
@@ -245,7 +245,7 @@ fn rules_know_their_lines() {
 #[test]
 fn everything_that_is_not_enforced_yet_is_named_with_its_line() {
     let found: Vec<_> = parse(EVERYTHING)
-        .not_enforced_yet()
+        .not_enforced_yet(By::Run)
         .into_iter()
         .map(|NotEnforced { field, line, .. }| (field, line))
         .collect();
@@ -259,7 +259,7 @@ fn asking_for_what_happens_anyway_is_not_asking_too_much() {
         "mode: enforce\naudit: { aggregate: false }\n\
          permissions: { syscalls: { profile: strict }, network: { listen: [], unix: [] } }\n",
     );
-    assert_eq!(manifest.not_enforced_yet(), []);
+    assert_eq!(manifest.not_enforced_yet(By::Run), []);
 }
 
 #[test]
@@ -298,5 +298,5 @@ fn the_honest_and_the_malicious_skill_declare_the_same() {
     assert_eq!(honest.permissions, malicious.permissions);
     assert_eq!(honest.resources, malicious.resources);
     assert_eq!(honest.entrypoint, malicious.entrypoint);
-    assert_eq!(honest.not_enforced_yet(), []);
+    assert_eq!(honest.not_enforced_yet(By::Run), []);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::manifest::Manifest;
+use crate::manifest::{By, Manifest};
 
 const EVERYTHING: &str = include_str!("everything.yaml");
 const REFERENCE: &str = include_str!("../../../../docs/manifest.md");
@@ -55,5 +55,14 @@ fn the_example_of_the_reference_is_a_manifest() {
         .next()
         .unwrap();
     let manifest = Manifest::parse("example.yaml", example.as_bytes()).unwrap();
-    assert_eq!(manifest.not_enforced_yet(), []);
+    assert_eq!(manifest.not_enforced_yet(By::Run), []);
+}
+
+#[test]
+fn the_policy_of_the_page_on_hosts_is_one() {
+    let page = include_str!("../../../../docs/hosts.md");
+    let example = page.split("```yaml\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let manifest = Manifest::parse("agents.yaml", example.as_bytes()).unwrap();
+    assert!(manifest.cgroup.unwrap().value.is_of_many());
 }

@@ -1,4 +1,5 @@
 mod mutations;
+mod resumed;
 mod sealed;
 
 use std::{fs, net::IpAddr, path::Path};

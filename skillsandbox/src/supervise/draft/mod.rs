@@ -1,16 +1,14 @@
 //! The rules of a sandbox and the paths that it has, from the permissions of its manifest.
 
+mod network;
+
 use std::{
     ffi::OsString,
-    net::{Ipv4Addr, Ipv6Addr},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
-use skillsandbox_common::{
-    header::Reason,
-    rule::{Access, Protocols},
-};
+use skillsandbox_common::rule::Access;
 
 use super::{error::RunError, plan::line_of};
 use crate::{
@@ -21,15 +19,12 @@ use crate::{
         paths,
         program::Program,
     },
-    manifest::{
-        AbsolutePath, DenyPattern, Destination, DomainPattern, Egress, Filesystem, Manifest,
-        PERSISTENT, Persistent, Protocol, Runtime, Spanned,
-    },
-    policy::{Grant, Network, RuleSet, Subject},
+    manifest::{DenyPattern, Filesystem, Manifest, PERSISTENT, Persistent, Runtime},
+    policy::{Grant, RuleSet, Subject},
 };
 
 /// Files of `/etc` that are written for the sandbox.
-pub(super) const ETC_FILES: [&str; 5] =
+pub(in crate::supervise) const ETC_FILES: [&str; 5] =
     ["passwd", "group", "hosts", "resolv.conf", "nsswitch.conf"];
 
 /// Where libraries are in the system's folders: what is mapped as code without being executed.
@@ -47,12 +42,14 @@ const LIBRARIES: [&str; 9] = [
 
 /// What of a manifest and of this host is written down so far.
 #[derive(Default)]
-pub(super) struct Draft {
-    pub(super) rules: RuleSet,
-    pub(super) grants: Vec<PathGrant>,
-    pub(super) links: Vec<(OsString, OsString)>,
-    pub(super) denies: Vec<OsString>,
-    pub(super) needs_kernel_tier: Option<NeedsKernelTier>,
+pub(in crate::supervise) struct Draft {
+    pub(in crate::supervise) rules: RuleSet,
+    pub(in crate::supervise) grants: Vec<PathGrant>,
+    pub(in crate::supervise) links: Vec<(OsString, OsString)>,
+    pub(in crate::supervise) denies: Vec<OsString>,
+    pub(in crate::supervise) needs_kernel_tier: Option<NeedsKernelTier>,
+    /// Whether it is for who sees this host's own files, and not for a file tree of a sandbox's own.
+    is_of_the_host: bool,
 }
 
 /// A rule that can be held only where eBPF decides on files.
@@ -89,8 +86,25 @@ impl Draft {
         );
     }
 
+    /// For who sees this host's own files: the runtime, and of the rest what every program looks at.
+    pub(in crate::supervise) fn of_the_host(runtime: Runtime) -> Self {
+        let mut draft = Self {
+            is_of_the_host: true,
+            ..Self::default()
+        };
+        for folder in ["/", "/dev", "/etc"] {
+            draft.built_in_exact(folder);
+        }
+        for name in ETC_FILES {
+            draft.built_in_exact(&format!("/etc/{name}"));
+        }
+        draft.built_in("/proc", Grant::READ);
+        draft.devices_and_runtime(runtime);
+        draft
+    }
+
     /// What every sandbox has, and the host's programs and libraries.
-    pub(super) fn runtime(&mut self, runtime: Runtime) {
+    pub(in crate::supervise) fn runtime(&mut self, runtime: Runtime) {
         for folder in ["/", "/dev", "/etc", "/home"] {
             self.built_in_exact(folder);
         }
@@ -102,6 +116,10 @@ impl Draft {
         for folder in [HOME, "/tmp", "/dev/shm", "/dev/pts"] {
             self.built_in(folder, Grant::PRIVATE);
         }
+        self.devices_and_runtime(runtime);
+    }
+
+    fn devices_and_runtime(&mut self, runtime: Runtime) {
         for device in DEVICES {
             self.built_in(device, Grant::PRIVATE);
         }
@@ -118,7 +136,7 @@ impl Draft {
         }
     }
 
-    pub(super) fn filesystem(&mut self, manifest: &Manifest) -> Result<(), RunError> {
+    pub(in crate::supervise) fn filesystem(&mut self, manifest: &Manifest) -> Result<(), RunError> {
         let permissions = &manifest.permissions;
         for path in &permissions.filesystem.read {
             self.path(
@@ -206,6 +224,9 @@ impl Draft {
     /// Whether a path is one that the sandbox has for itself: the host's file of that name is
     /// not in it.
     fn is_the_sandboxes_own(&self, path: &Path) -> bool {
+        if self.is_of_the_host {
+            return false;
+        }
         let own = [SKILL, "/proc", "/dev", HOME, "/tmp"];
         let granted = self
             .grants
@@ -250,7 +271,7 @@ impl Draft {
             .extend(links.map(|(link, target)| (link.into(), target.into())));
     }
 
-    pub(super) fn program(&mut self, program: &Program, line: Option<usize>) {
+    pub(in crate::supervise) fn program(&mut self, program: &Program, line: Option<usize>) {
         let text = |path: &Path| format!("entrypoint {}", path.display());
         let mut may_run = |path: &Path| {
             let bytes = path.as_os_str().as_bytes().to_vec();
@@ -273,111 +294,6 @@ impl Draft {
             path: path.clone().into(),
             access: Access::READ | Access::EXEC,
         }));
-    }
-
-    pub(super) fn network(&mut self, manifest: &Manifest) -> Result<(), RunError> {
-        for entry in &manifest.permissions.network.egress {
-            let line = line_of(entry);
-            match &entry.value.destination {
-                Destination::Cidr(cidr) => {
-                    let network = Network::new(cidr.address(), cidr.prefix_length())?;
-                    let subject = |first, last, protocols| Subject::Address {
-                        network,
-                        first,
-                        last,
-                        protocols,
-                    };
-                    self.egress(&entry.value, &network.to_string(), line, subject);
-                }
-                Destination::Domain(pattern) => {
-                    let subject = |first, last, protocols| Subject::Host {
-                        pattern: pattern.clone(),
-                        first,
-                        last,
-                        protocols,
-                    };
-                    self.egress(&entry.value, &pattern.to_string(), line, subject);
-                    if *pattern == DomainPattern::Exact("localhost".to_owned()) {
-                        self.localhost(&entry.value, line);
-                    }
-                }
-            }
-        }
-        for ports in &manifest.permissions.network.listen {
-            let (first, last) = (ports.value.first(), ports.value.last());
-            let text = format!("network.listen {}/tcp", ports.value);
-            let subject = Subject::Listen { first, last };
-            self.rules.push(subject, text, line_of(ports));
-        }
-        for socket in &manifest.permissions.network.unix {
-            self.unix_socket(socket)?;
-        }
-        Ok(())
-    }
-
-    fn unix_socket(&mut self, socket: &Spanned<AbsolutePath>) -> Result<(), RunError> {
-        let resolved = paths::resolve(socket.value.as_path())?;
-        let paths::SocketFile { device, inode } = paths::socket_file(&resolved.real)?;
-        let path = resolved.real.as_os_str().as_bytes().to_vec();
-        let denied = self.rules.decide_file(&path, Access::READ);
-        if denied.reason == Reason::DenyRule {
-            return Err(RunError::Denied {
-                path: socket.value.to_string(),
-                rule: self
-                    .rules
-                    .get(denied.rule.into())
-                    .map_or_else(String::new, |rule| rule.text.clone()),
-            });
-        }
-        let subject = Subject::Unix {
-            path,
-            device,
-            inode,
-        };
-        let text = format!("network.unix {}", socket.value);
-        self.needs_kernel_tier = Some(NeedsKernelTier {
-            rule: text.clone(),
-            line: socket.line,
-            why: MAY_BE_OTHERS,
-        });
-        self.rules.push(subject, text, line_of(socket));
-        self.have_links(resolved.links);
-        Ok(())
-    }
-
-    /// The one name that no name server is asked for: it is in the sandbox's `/etc/hosts`.
-    fn localhost(&mut self, entry: &Egress, line: Option<usize>) {
-        for address in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
-            let network = Network::host(address);
-            let subject = |first, last, protocols| Subject::Address {
-                network,
-                first,
-                last,
-                protocols,
-            };
-            self.egress(entry, "localhost", line, subject);
-        }
-    }
-
-    fn egress(
-        &mut self,
-        entry: &Egress,
-        host: &str,
-        line: Option<usize>,
-        subject: impl Fn(u16, u16, u16) -> Subject,
-    ) {
-        let (protocols, word) = match entry.protocol {
-            Protocol::Tcp => (Protocols::TCP, "tcp"),
-            Protocol::Udp => (Protocols::UDP, "udp"),
-            Protocol::Any => (Protocols::ANY, "any"),
-        };
-        for ports in &entry.ports {
-            self.rules.push(
-                subject(ports.first(), ports.last(), protocols),
-                format!("network.egress {host} {ports}/{word}"),
-                line,
-            );
-        }
     }
 }
 
