@@ -58,6 +58,12 @@ impl Traces {
         }
     }
 
+    /// Cgroups of sandboxes.
+    #[must_use]
+    pub fn cgroups(self) -> BTreeSet<PathBuf> {
+        self.cgroups
+    }
+
     /// Whether a sandbox has left something.
     #[must_use]
     pub fn has_sandboxes(&self) -> bool {

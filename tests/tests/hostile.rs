@@ -187,7 +187,7 @@ fn lingering() -> (TcpListener, TcpStream) {
 #[test]
 fn what_a_caller_sends_along_holds_nobody_up() {
     let ground = Ground::prepare();
-    let _daemon = ground.daemon();
+    let daemon = ground.daemon();
     let send = |stream: &UnixStream, bytes: &[u8]| {
         let (listener, lingering) = lingering();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -222,6 +222,8 @@ fn what_a_caller_sends_along_holds_nobody_up() {
         assert!(answer(stream)["refused"].is_object());
     }
     others_are_served();
+    // With it go those that wait for a caller.
+    drop(daemon);
     until("no worker is left", || {
         let all = fs::read_dir("/proc").expect("the processes");
         let socket = ground.socket.as_os_str().as_encoded_bytes();

@@ -5,11 +5,14 @@ use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::Parser;
 
 use super::{audit, exit, run};
-use crate::supervise::service::{REFUSED, Worker};
+use crate::supervise::service::{REFUSED, Served, Worker};
 
 /// Serve the caller whose connection is standard input.
 #[derive(Parser)]
 struct Arguments {
+    /// Make a sandbox first, and serve the caller whose connection then comes through standard input.
+    #[arg(long)]
+    ahead: bool,
     #[arg(long)]
     audit_dir: PathBuf,
     #[arg(long)]
@@ -27,8 +30,15 @@ pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<E
         socket: arguments.socket,
         code_of: exit::code_of_run,
     };
-    if !worker.serve()? {
-        return Ok(ExitCode::from(REFUSED));
+    let served = if arguments.ahead {
+        worker.serve_ahead()
+    } else {
+        worker.serve()
+    };
+    match served? {
+        Served::Run => {}
+        Served::Refused => return Ok(ExitCode::from(REFUSED)),
+        Served::Nobody => return Ok(ExitCode::SUCCESS),
     }
     if let Err(error) = audit::seal_in_background(&worker.store) {
         tracing::error!("the audit store's logs are not sealed: {error:#}");

@@ -259,6 +259,25 @@ impl Attached {
         self.maps.lead_shared(self.cgroup_id, self.slot)
     }
 
+    /// Gives its rules to a sandbox that was made without any, with these flags of [`SlotConfig`] beside its own. Nothing
+    /// may have run in it. What the kernel skipped counts from here on.
+    pub fn fit(
+        &mut self,
+        objects: &Objects,
+        tables: &Tables,
+        flags: u32,
+    ) -> Result<(), KernelError> {
+        self.maps.write(self.slot, tables)?;
+        let config = Policy::config_of(tables);
+        self.config = SlotConfig {
+            flags: config.flags | self.config.flags | flags,
+            name_server: self.config.name_server,
+            ..config
+        };
+        self.skips = Skips::since_now(objects)?;
+        self.maps.configure(self.slot, &self.config)
+    }
+
     /// Puts other rules in force. Meanwhile everything is denied.
     pub fn rearm(&mut self, tables: &Tables) -> Result<(), KernelError> {
         self.maps.refill(self.slot, tables)?;

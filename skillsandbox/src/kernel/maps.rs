@@ -2,39 +2,30 @@
 //! about foreign types.
 use std::{ops::RangeInclusive, thread};
 
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::IntoBytes;
 
-use super::{KernelError, Objects, Rings};
-use crate::policy::{FileEntry, Network, NetworkEntry, Tables};
-use aya::maps::{
-    Array, ArrayOfMaps, HashMap, InnerMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key,
+use super::{
+    AddressRules, KernelError, Objects, Rings,
+    tries::{self, FileTrie, NetworkTrie, array_of},
 };
+use crate::policy::Tables;
+use aya::maps::{Array, ArrayOfMaps, HashMap, InnerMap, Map, MapData, MapError};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use skillsandbox_common::{
     names::{
         MAP_CGROUP_SLOT, MAP_CONFIG, MAP_COUNTERS, MAP_DENIALS, MAP_EVENTS, MAP_FILE_RULES,
         MAP_FOLDS, MAP_HOMES, MAP_NETWORK_RULES, MAP_TRACED,
     },
-    rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN},
     slot::{FOLD_KEY_LEN, FOLDS_MAX, SlotConfig, SlotCounters},
 };
 
-/// `BPF_F_NO_PREALLOC`, which a longest-prefix-match map must have.
-const NO_PREALLOC: u32 = 1;
 /// Sizes that the ring of denials can have, bytes: half of that of events. A denied skill that floods it is counted, not
 /// heard.
 const DENIALS_BYTES: RangeInclusive<u32> = 64 * 1024..=256 * 1024;
 
-/// Most addresses that the names of one sandbox have at a time.
-pub const NAMED_ADDRESSES_MAX: usize = 16_384;
-
 type Config = [u8; size_of::<SlotConfig>()];
 type Counters = [u8; size_of::<SlotCounters>()];
-type FileValue = [u8; size_of::<FileRule>()];
-type NetworkValue = [u8; size_of::<NetworkRule>()];
 type FoldMap = HashMap<MapData, [u8; FOLD_KEY_LEN], u64>;
-type FileTrie = LpmTrie<MapData, [u8; PATH_KEY_LEN], FileValue>;
-type NetworkTrie = LpmTrie<MapData, [u8; ADDRESS_KEY_LEN], NetworkValue>;
 
 /// The maps that a sandbox has its part of.
 pub(super) struct Maps {
@@ -147,11 +138,19 @@ impl Maps {
 
     /// Writes the rules of a slot into maps of its own.
     fn fill(&mut self, slot: u32, tables: &Tables) -> Result<(), KernelError> {
-        let (files, networks) = rules(tables)?;
+        let (files, networks) = tries::made_of(tables)?;
         together([
             &mut || set(&mut self.files, MAP_FILE_RULES, slot, &files),
             &mut || set(&mut self.networks, MAP_NETWORK_RULES, slot, &networks),
         ])
+    }
+
+    /// Writes rules into the maps of a slot that has none. Each counts at once: let nothing run there.
+    pub(super) fn write(&mut self, slot: u32, tables: &Tables) -> Result<(), KernelError> {
+        let files = self.files.get(&slot, 0);
+        let mut files = files.map_err(KernelError::map("open", MAP_FILE_RULES))?;
+        tries::fill_files(&mut files, &tables.files)?;
+        self.address_rules(slot)?.fill(&tables.networks)
     }
 
     /// Writes the rules of a slot into maps of its own, and makes its rings.
@@ -161,7 +160,7 @@ impl Maps {
         tables: &Tables,
         wanted: WantedRings,
     ) -> Result<Rings, KernelError> {
-        let (files, networks) = rules(tables)?;
+        let (files, networks) = tries::made_of(tables)?;
         let events =
             make_ring("events", wanted.bytes).map_err(KernelError::map("make", MAP_EVENTS))?;
         let folds = wanted
@@ -236,7 +235,7 @@ impl Maps {
     pub(super) fn address_rules(&self, slot: u32) -> Result<AddressRules, KernelError> {
         let trie = self.networks.get(&slot, 0);
         let trie = trie.map_err(KernelError::map("open", MAP_NETWORK_RULES))?;
-        Ok(AddressRules { trie })
+        Ok(AddressRules::of(trie))
     }
 
     /// What the programs counted for a slot.
@@ -260,7 +259,7 @@ impl Maps {
 }
 
 /// What a sandbox's records go through.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WantedRings {
     /// Size of the ring of events: a power of two.
     pub bytes: u32,
@@ -292,36 +291,6 @@ impl std::fmt::Debug for Folds {
     }
 }
 
-/// The address rules of one sandbox, while they are in force.
-pub struct AddressRules {
-    trie: NetworkTrie,
-}
-
-impl AddressRules {
-    /// Has this rule decide on one network, or none of its own.
-    pub fn set(&mut self, network: Network, rule: Option<&NetworkRule>) -> Result<(), KernelError> {
-        let key = Key::new(u32::from(network.prefix_bits()), network.address());
-        let done = match rule {
-            Some(rule) => self
-                .trie
-                .insert(&key, array_of::<{ size_of::<NetworkRule>() }>(rule), 0),
-            None => self.trie.remove(&key),
-        };
-        done.map_err(|source| KernelError::Rule { network, source })
-    }
-}
-
-impl std::fmt::Debug for AddressRules {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AddressRules").finish_non_exhaustive()
-    }
-}
-
-fn rules(tables: &Tables) -> Result<(FileTrie, NetworkTrie), KernelError> {
-    let files = file_trie(&tables.files).map_err(KernelError::map("fill", MAP_FILE_RULES))?;
-    Ok((files, network_trie(&tables.networks)?))
-}
-
 fn set<M: InnerMap>(
     outer: &mut ArrayOfMaps<MapData, M>,
     name: &'static str,
@@ -347,35 +316,6 @@ fn together<const N: usize>(
     })
 }
 
-fn file_trie(entries: &[FileEntry]) -> Result<FileTrie, MapError> {
-    let mut trie = FileTrie::create(room(entries.len()), NO_PREALLOC)?;
-    for entry in entries {
-        let mut data = [0; PATH_KEY_LEN];
-        for (place, byte) in data.iter_mut().zip(&entry.prefix) {
-            *place = *byte;
-        }
-        let bits = entry.prefix.len().min(PATH_KEY_LEN) * 8;
-        let key = Key::new(u32::try_from(bits).unwrap_or(u32::MAX), data);
-        trie.insert(&key, array_of::<{ size_of::<FileRule>() }>(&entry.rule), 0)?;
-    }
-    Ok(trie)
-}
-
-fn network_trie(entries: &[NetworkEntry]) -> Result<NetworkTrie, KernelError> {
-    let mut trie = NetworkTrie::create(room(entries.len() + NAMED_ADDRESSES_MAX), NO_PREALLOC)
-        .map_err(KernelError::map("make", MAP_NETWORK_RULES))?;
-    for NetworkEntry { network, rule } in entries {
-        let key = Key::new(u32::from(network.prefix_bits()), network.address());
-        let bytes: NetworkValue = array_of(rule);
-        trie.insert(&key, bytes, 0)
-            .map_err(|source| KernelError::Rule {
-                network: *network,
-                source,
-            })?;
-    }
-    Ok(trie)
-}
-
 fn make_ring(name: &str, bytes: u32) -> Result<MapData, MapError> {
     let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, bytes, 0);
     MapData::create(definition, name, None)
@@ -384,11 +324,4 @@ fn make_ring(name: &str, bytes: u32) -> Result<MapData, MapError> {
 /// A map has room for at least one entry.
 fn room(entries: usize) -> u32 {
     u32::try_from(entries).unwrap_or(u32::MAX).max(1)
-}
-
-/// The bytes of a value whose size is `N`.
-fn array_of<const N: usize>(value: &(impl IntoBytes + Immutable)) -> [u8; N] {
-    let mut array = [0; N];
-    array.copy_from_slice(value.as_bytes());
-    array
 }

@@ -15,12 +15,14 @@ mod ring;
 mod shared;
 mod skips;
 mod succeed;
+mod tries;
 
 pub use attach::{Attached, Target};
 pub use error::KernelError;
-pub use maps::{AddressRules, Folds, NAMED_ADDRESSES_MAX, WantedRings};
+pub use maps::{Folds, WantedRings};
 pub use objects::{Objects, ProgramState};
 pub use policy::{Home, Policy};
 pub use prove::Proof;
 pub use ring::Rings;
 pub use shared::HomeTaker;
+pub use tries::{AddressRules, NAMED_ADDRESSES_MAX};

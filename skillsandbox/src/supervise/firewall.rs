@@ -72,7 +72,7 @@ pub(super) fn open(
 /// cannot be closed is no layer.
 pub(super) fn close(
     firewalls: Vec<Firewall>,
-    wanted: &Wanted,
+    name_server: [u16; 2],
     tables: &Tables,
     layers: &mut [Layer],
 ) -> Vec<Firewall> {
@@ -80,7 +80,7 @@ pub(super) fn close(
     let outcomes: Vec<_> = thread::scope(|scope| {
         let closing = firewalls.into_iter().map(|mut firewall| {
             scope.spawn(move || {
-                let [v4, v6] = wanted.name_server;
+                let [v4, v6] = name_server;
                 let name_server = match firewall.family() {
                     Family::V4 => v4,
                     Family::V6 => v6,

@@ -15,6 +15,7 @@ mod limits;
 mod output;
 mod plan;
 mod profile;
+mod ready;
 mod recorder;
 mod registry;
 mod run;

@@ -15,12 +15,13 @@ use super::{
     interruptions::Interruptions,
     life::{Life, Names},
     plan::{Plan, Request},
-    sandbox::{Sandbox, Tier, Wanted},
+    ready::Ready,
+    sandbox::{Tier, Wanted},
     streams::Streams,
 };
 use crate::{
     audit::{counts::Summary, record::Layer},
-    dns::{Sockets, Upstream},
+    dns::Upstream,
     isolate::{
         cgroup::Resources,
         privileges::{Identity, Wanted as WantedIdentity},
@@ -119,14 +120,18 @@ fn refuse_what_is_not_enforced(request: &Request) -> Result<(), RunError> {
 
 /// Runs a skill to its end.
 pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunError> {
-    run_until(request, options, &mut Interruptions::listen()?).await
+    let interruptions = &mut Interruptions::listen()?;
+    run_in(&mut None, request, options, interruptions, |_| ()).await
 }
 
-/// Runs a skill to its end, or until one of these comes.
-pub(super) async fn run_until(
+/// Runs a skill to its end, or until one of these comes: in the sandbox that was made ahead, which is then taken, if it
+/// suits. What the run came to is told before the sandbox is taken down.
+pub(super) async fn run_in(
+    ahead: &mut Option<Ready>,
     request: &Request,
     options: &Options,
     interruptions: &mut Interruptions,
+    tell: impl FnOnce(&Outcome),
 ) -> Result<Outcome, RunError> {
     refuse_what_is_not_enforced(request)?;
     let plan = Plan::make(request)?;
@@ -146,7 +151,6 @@ pub(super) async fn run_until(
     })?
     .map_err(|error| RunError::state("open the folder", &request.skill_dir, error.into()))?;
 
-    let sockets = Sockets::bind().map_err(RunError::process("bind the name server"))?;
     let (upstream, missing) = Upstream::new(&options.resolvers)?;
     if let Some(missing) = missing
         && plan.rules.names_hosts()
@@ -166,7 +170,6 @@ pub(super) async fn run_until(
         },
         deny_on_overflow: request.manifest.audit.on_overflow == OnOverflow::Deny,
         record_refused: options.record_refused,
-        name_server: sockets.ports,
         #[cfg(feature = "test-layers")]
         without_programs: options
             .without
@@ -176,7 +179,16 @@ pub(super) async fn run_until(
             .without
             .contains(&crate::isolate::report::Layer::Iptables),
     };
-    let (sandbox, rings, firewalls) = Sandbox::make(&request.manifest.skill.name, &tables, wanted)?;
+    let ready = match ahead.take_if(|_| Ready::suits(&wanted)) {
+        Some(ready) => ready.fit(&tables, &wanted)?,
+        None => Ready::make(&request.manifest.skill.name, &tables, wanted)?,
+    };
+    let Ready {
+        sandbox,
+        rings,
+        firewalls,
+        sockets,
+    } = ready;
     let life = Life {
         request,
         options,
@@ -196,6 +208,9 @@ pub(super) async fn run_until(
         }
         Err(error) => Err(error),
     };
+    if let Ok(outcome) = &outcome {
+        tell(outcome);
+    }
     let taken_down = sandbox.take_down();
     let outcome = outcome?;
     taken_down?;

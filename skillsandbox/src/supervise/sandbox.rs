@@ -2,6 +2,7 @@
 //! programs attached to it. Made in this order, taken down in the reverse one.
 
 use std::{
+    io,
     os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,6 +10,7 @@ use std::{
 
 use skillsandbox_common::{
     names::Program,
+    rule::NetworkRule,
     slot::{FLAG_AGGREGATE, FLAG_OVERFLOW_DENY, FLAG_TRACE_CALLS, FLAG_TRACE_REFUSED},
 };
 
@@ -90,8 +92,6 @@ pub(super) struct Wanted {
     pub(super) rings: WantedRings,
     pub(super) deny_on_overflow: bool,
     pub(super) record_refused: bool,
-    /// Ports of its name server, at 127.0.0.1 and at `::1`; 0 where there is none.
-    pub(super) name_server: [u16; 2],
     /// Attach no programs: only in builds for tests.
     #[cfg(feature = "test-layers")]
     pub(super) without_programs: bool,
@@ -163,10 +163,11 @@ pub(super) struct Sandbox {
 
 impl Sandbox {
     /// Cleans up after the dead, then makes a sandbox. What was made is undone when a later part
-    /// fails.
+    /// fails. The name server is at these ports of 127.0.0.1 and of `::1`; 0 where there is none.
     pub(super) fn make(
         name: &str,
         tables: &Tables,
+        name_server: [u16; 2],
         wanted: Wanted,
     ) -> Result<(Self, Rings, Vec<Firewall>), RunError> {
         let registry = Registry::lock()?;
@@ -179,7 +180,7 @@ impl Sandbox {
             tracing::warn!(cleaned, "removed sandboxes whose supervisor had died");
         }
         let place = registry.enter(name, &objects)?;
-        match Self::make_in(&objects, &hierarchy, &place, tables, wanted) {
+        match Self::make_in(&objects, &hierarchy, &place, tables, name_server, wanted) {
             Ok(Made {
                 cgroup,
                 attached,
@@ -215,6 +216,7 @@ impl Sandbox {
         hierarchy: &Hierarchy,
         place: &Place,
         tables: &Tables,
+        name_server: [u16; 2],
         wanted: Wanted,
     ) -> Result<Made, RunError> {
         let cgroup = hierarchy.create(&place.id)?;
@@ -229,7 +231,7 @@ impl Sandbox {
             tables,
             rings: wanted.rings,
             flags: wanted.flags(),
-            name_server: wanted.name_server,
+            name_server,
         };
         let (mut attached, rings) = objects.attach(
             &place.id,
@@ -240,7 +242,7 @@ impl Sandbox {
             &mut prover,
         )?;
         drop(prover);
-        let firewalls = firewall::close(firewalls, &wanted, tables, &mut layers);
+        let firewalls = firewall::close(firewalls, name_server, tables, &mut layers);
         let traced = Tier::of(&attached).calls_to_trace();
         // Without programs nothing is attached that would look for its slot.
         if !wanted.without_programs() {
@@ -257,6 +259,27 @@ impl Sandbox {
             firewall_layers: layers,
             chains,
         })
+    }
+
+    /// Gives its rules and limits to one that was made without any, and in which nothing has run. Its chains of iptables are
+    /// those that it came with.
+    pub(super) fn fit(
+        &mut self,
+        firewalls: Vec<Firewall>,
+        tables: &Tables,
+        name_server: [u16; 2],
+        wanted: &Wanted,
+    ) -> Result<Vec<Firewall>, RunError> {
+        self.limits = self.cgroup.limit(&wanted.resources);
+        let in_use = || RunError::process("fit a sandbox")(io::Error::other("it is in use"));
+        let attached = Arc::get_mut(&mut self.attached).ok_or_else(in_use)?;
+        attached.fit(&self.objects, tables, wanted.flags())?;
+        // The chains let through nothing but the name server already.
+        if tables.networks.is_empty() && tables.listen == NetworkRule::default() {
+            return Ok(firewalls);
+        }
+        let layers = &mut self.firewalls;
+        Ok(firewall::close(firewalls, name_server, tables, layers))
     }
 
     pub(super) fn id(&self) -> &str {

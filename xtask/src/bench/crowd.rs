@@ -2,14 +2,14 @@
 //! access costs among them, and what the kernel keeps of each.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::daemon::Daemon;
 use super::guest;
 use super::host::Programs;
 use super::sample::{Sample, over};
@@ -73,6 +73,7 @@ pub(super) fn inside(programs: &Programs) -> Result<()> {
     let policies = scene.output("policies");
     fs::create_dir_all(&policies)?;
     fs::create_dir(CGROUPS)?;
+    // It attaches and records them all.
     let mut daemon = Daemon::start(&programs.plain, &scene, &policies)?;
     let mut rows: Vec<Value> = Vec::new();
     let (mut attached, mut with_one) = (0, 0);
@@ -182,58 +183,4 @@ fn used_by_the_kernel() -> Result<u64> {
         used = used.saturating_sub(field(others)?);
     }
     Ok(used)
-}
-
-/// What attaches and records them all.
-struct Daemon {
-    child: Child,
-    words: BufReader<ChildStderr>,
-}
-
-impl Daemon {
-    fn start(program: &Path, scene: &Scene, policies: &Path) -> Result<Self> {
-        let mut child = Command::new("sh")
-            // As its unit has it.
-            .args(["-c", "ulimit -n 65536 && exec \"$0\" \"$@\""])
-            .arg(program)
-            .args(["daemon", "--policies"])
-            .arg(policies)
-            .arg("--audit-dir")
-            .arg(scene.output("audit"))
-            .arg("--socket")
-            .arg(scene.output("socket"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let words = child.stderr.take().context("it says nothing")?;
-        Ok(Self {
-            child,
-            words: BufReader::new(words),
-        })
-    }
-
-    /// Waits until it has said of so many more that their policy is in force.
-    fn wait_for(&mut self, mut more: usize) -> Result<()> {
-        let mut line = String::new();
-        while more > 0 {
-            line.clear();
-            if self.words.read_line(&mut line)? == 0 {
-                bail!("the daemon ended: {}", self.child.wait()?);
-            }
-            if line.contains("the policy is in force") {
-                more -= 1;
-            } else if line.contains("ERROR") {
-                bail!("{line}");
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // Its machine goes with it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

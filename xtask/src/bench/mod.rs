@@ -2,6 +2,7 @@
 
 mod audit;
 mod crowd;
+mod daemon;
 mod flood;
 mod guest;
 mod host;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::daemon::Daemon;
 use super::host::Programs;
 use super::sample::{median, over, range};
 use super::scene::Scene;
@@ -64,6 +65,9 @@ impl Way {
 /// How long it takes to run a program that does nothing, and how much memory.
 pub(super) fn starts(scene: &Scene, programs: &Programs) -> Result<Table> {
     let runtime = sandbox_runtime();
+    let policies = scene.output("policies");
+    fs::create_dir_all(&policies)?;
+    let _daemon = Daemon::start(&programs.plain, scene, &policies)?;
     let ways = ways(scene, programs, runtime.as_deref().ok())?;
     eprintln!("measuring: start-up…");
     let mut times = vec![Vec::new(); ways.len()];
@@ -97,7 +101,7 @@ pub(super) fn starts(scene: &Scene, programs: &Programs) -> Result<Table> {
     }
     table.note(format!(
         "{ROUNDS} rounds, the ways in turn. The peak is that of the largest process of a run (`time -f %M`, \
-         median of {MEMORY_ROUNDS}): who has several has more in all."
+         median of {MEMORY_ROUNDS}): who has several has more in all. Of a run that is asked of the daemon it is the caller's."
     ));
     if let Err(error) = runtime {
         table.note(format!("sandbox-runtime was not measured: {error:#}."));
@@ -168,6 +172,19 @@ fn ways(scene: &Scene, programs: &Programs, runtime: Option<&Path>) -> Result<Ve
             ],
         ),
     ];
+    ways.push(Way::new(
+        "skillsandbox, the same asked of the daemon, and kept in its store",
+        [
+            text(&programs.plain),
+            "run".into(),
+            "--socket".into(),
+            text(&Daemon::socket(scene)),
+            "--manifest".into(),
+            text(&manifest),
+            "--".into(),
+            TRUE.into(),
+        ],
+    ));
     if let Some(runtime) = runtime {
         let words = [
             text(runtime),

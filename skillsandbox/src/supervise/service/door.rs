@@ -24,12 +24,13 @@ use std::{
 
 use tokio::{
     net::UnixListener,
-    process::Command,
+    process::{Child, Command},
     task::JoinSet,
     time::{Interval, interval},
 };
 
 use super::{
+    pool::Pool,
     protocol::{Answer, Connection, Peer},
     worker::{self, REFUSED, WORKER},
 };
@@ -64,8 +65,12 @@ pub(in crate::supervise) struct Door {
     store: PathBuf,
     resolvers: Vec<SocketAddr>,
     callers: HashMap<u32, Caller>,
-    /// A worker each, and the user that it works for.
-    workers: JoinSet<(Option<u32>, io::Result<ExitStatus>)>,
+    /// Every process of ours that has not ended, by the number that it has here.
+    workers: JoinSet<(u64, io::Result<ExitStatus>)>,
+    started: u64,
+    /// Those that serve a user.
+    serving: HashMap<u64, u32>,
+    pool: Pool,
     /// Connections that are refused, and not closed yet.
     refused: Vec<StdUnixStream>,
     /// Whether a thread writes to the ledger.
@@ -136,6 +141,9 @@ impl Door {
             resolvers: resolvers.to_vec(),
             callers: HashMap::new(),
             workers: JoinSet::new(),
+            started: 0,
+            serving: HashMap::new(),
+            pool: Pool::new(),
             refused: Vec::new(),
             recording: Arc::default(),
             look: interval(LOOK_EVERY),
@@ -146,7 +154,7 @@ impl Door {
     pub(in crate::supervise) async fn next(&mut self) {
         tokio::select! {
             Some(ended) = self.workers.join_next() => match ended {
-                Ok((uid, ended)) => self.ended(uid, ended),
+                Ok((number, ended)) => self.ended(number, ended),
                 Err(error) => tracing::error!(%error, "a worker is not waited for any more, by a fault of ours"),
             },
             accepted = self.listener.accept() => {
@@ -160,11 +168,17 @@ impl Door {
             _ = self.look.tick() => {
                 self.record_what_is_due();
                 self.close();
+                self.fill_pool();
             }
         }
     }
 
-    fn ended(&mut self, uid: Option<u32>, ended: io::Result<ExitStatus>) {
+    fn ended(&mut self, number: u64, ended: io::Result<ExitStatus>) {
+        let uid = self.serving.remove(&number);
+        if self.pool.ended(number) {
+            self.pool.back_off(Instant::now());
+        }
+        self.fill_pool();
         let caller = uid.and_then(|uid| self.callers.get_mut(&uid));
         let was_refused = ended
             .as_ref()
@@ -189,7 +203,7 @@ impl Door {
         stream.set_nonblocking(false)?;
         let peer = Peer::of(&stream)?;
         let now = Instant::now();
-        let running = self.workers.len();
+        let running = self.serving.len();
         let caller = self.callers.entry(peer.uid).or_insert_with(|| Caller {
             running: 0,
             bucket: Bucket::new(BURST, EVERY, now),
@@ -205,7 +219,7 @@ impl Door {
             "too many runs of all users at once: wait until some have ended"
         } else {
             caller.running += 1;
-            return self.start_worker(peer.uid, stream);
+            return self.serve(peer.uid, stream, now);
         };
         caller.untold += 1;
         caller.last = Some((peer, why));
@@ -245,8 +259,7 @@ impl Door {
                 // It has them, so this closes none. Then its input ends, and it does.
                 self.refused.clear();
                 drop(closer.stdin.take());
-                self.workers
-                    .spawn(async move { (None, closer.wait().await) });
+                self.wait_for(closer);
             }
             // Tried again at the next look.
             Err(error) => tracing::error!(%error, "refused connections cannot be closed yet"),
@@ -286,12 +299,38 @@ impl Door {
         }
     }
 
-    fn start_worker(&mut self, uid: u32, stream: StdUnixStream) -> io::Result<()> {
+    fn serve(&mut self, uid: u32, stream: StdUnixStream, now: Instant) -> io::Result<()> {
+        let handed = self.pool.hand_over(stream, now);
+        match handed.or_else(|stream| self.start_for(stream)) {
+            Ok(number) => {
+                self.serving.insert(number, uid);
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(caller) = self.callers.get_mut(&uid) {
+                    caller.running -= 1;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts a worker for this connection.
+    fn start_for(&mut self, stream: StdUnixStream) -> io::Result<u64> {
         // Where there is no worker to have the last of it.
         let kept = stream.try_clone()?;
+        let started = self.start_worker(stream, &[]);
+        if started.is_err() {
+            self.refused.push(kept);
+        }
+        started
+    }
+
+    fn start_worker(&mut self, input: StdUnixStream, options: &[&str]) -> io::Result<u64> {
         let mut command = Command::new("/proc/self/exe");
         command
             .arg(WORKER)
+            .args(options)
             .arg("--audit-dir")
             .arg(&self.store)
             .arg("--socket")
@@ -303,23 +342,36 @@ impl Door {
             )
             .env_clear()
             .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(stream)))
+            .stdin(Stdio::from(OwnedFd::from(input)))
             .stdout(Stdio::null())
             // What interrupts the daemon at a terminal is not for runs.
             .process_group(0);
-        let mut worker = match command.spawn() {
-            Ok(worker) => worker,
-            Err(error) => {
-                self.refused.push(kept);
-                if let Some(caller) = self.callers.get_mut(&uid) {
-                    caller.running -= 1;
-                }
-                return Err(error);
-            }
-        };
+        let worker = command.spawn()?;
+        Ok(self.wait_for(worker))
+    }
+
+    /// Has the end of a process be known, under this number.
+    fn wait_for(&mut self, mut process: Child) -> u64 {
+        self.started += 1;
+        let number = self.started;
         self.workers
-            .spawn(async move { (Some(uid), worker.wait().await) });
-        Ok(())
+            .spawn(async move { (number, process.wait().await) });
+        number
+    }
+
+    /// Has as many workers wait for a caller as are to.
+    fn fill_pool(&mut self) {
+        let now = Instant::now();
+        for _ in 0..self.pool.missing(now) {
+            let started = StdUnixStream::pair().and_then(|(line, input)| {
+                let number = self.start_worker(input, &["--ahead"])?;
+                self.pool.add(number, line)
+            });
+            if let Err(error) = started {
+                tracing::error!(%error, "no worker waits for callers");
+                self.pool.back_off(now);
+            }
+        }
     }
 }
 

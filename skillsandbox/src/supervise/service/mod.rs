@@ -2,10 +2,12 @@
 //!
 //! The daemon only accepts, counts, and starts a worker: this program anew, one process for one connection. So what a caller
 //! sends is read by nobody who holds anything of another's, and a run outlives the daemon that it was asked of. Of what a caller
-//! hands over nothing is used; the worker makes the streams, and hands out their other ends.
+//! hands over nothing is used; the worker makes the streams, and hands out their other ends. While callers come, some workers
+//! have made and proved their sandbox before they are handed a connection.
 
 mod ask;
 mod door;
+mod pool;
 mod protocol;
 mod worker;
 
@@ -13,4 +15,4 @@ pub use ask::{Ended, ask};
 pub use door::CLOSER;
 pub(in crate::supervise) use door::Door;
 pub use protocol::{Answer, Asked, AskedRun, SOCKET, ServiceError, VERSION};
-pub use worker::{REFUSED, WORKER, Worker};
+pub use worker::{REFUSED, Served, WORKER, Worker};

@@ -27,7 +27,10 @@ use rustix::{
     stdio::dup2_stdin,
 };
 
-use super::protocol::{Answer, Asked, AskedRun, Connection, Peer, ServiceError};
+use super::{
+    pool,
+    protocol::{Answer, Asked, AskedRun, Connection, Peer, ServiceError},
+};
 use crate::{
     audit::{
         store::{Refusal, Writer},
@@ -37,7 +40,7 @@ use crate::{
     manifest::{Manifest, RUN_RING_KIB},
     supervise::{
         Events, Options, Outcome, Request, Streams, error::RunError, interruptions::Interruptions,
-        run::run_until,
+        ready::Ready, run::run_in,
     },
 };
 
@@ -66,48 +69,89 @@ pub struct Worker {
     pub code_of: fn(&RunError) -> u8,
 }
 
+/// What came to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// A run.
+    Run,
+    /// A request that did not become one.
+    Refused,
+    /// Nothing: the daemon let go of it.
+    Nobody,
+}
+
 /// The ends of pipes that the caller gets, in the order of the protocol.
 type Handed = Vec<OwnedFd>;
 
 impl Worker {
-    /// Serves the connection that is this process's standard input, to its end. Whether there was a run.
-    pub fn serve(&self) -> Result<bool, RunError> {
-        let failed = |error: rustix::io::Errno| ServiceError::from(error);
-        let stream = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3).map_err(failed)?;
-        let null = File::open("/dev/null").map_err(ServiceError::from)?;
-        dup2_stdin(null).map_err(failed)?;
-        let connection = Arc::new(Connection::of(UnixStream::from(stream)));
+    /// Serves the connection that is this process's standard input, to its end.
+    pub fn serve(&self) -> Result<Served, RunError> {
+        self.serve_in(None, take_input()?)
+    }
+
+    /// Makes a sandbox, and serves the connection that then comes from the daemon, at the other end of standard input.
+    pub fn serve_ahead(&self) -> Result<Served, RunError> {
+        let line = take_input()?;
+        let ready = Ready::make_ahead()?;
+        match pool::wait_for_connection(&line) {
+            Ok(Some(stream)) => {
+                let served = self.serve_in(Some(ready), stream);
+                pool::wait_until_let_go(&line);
+                served
+            }
+            other => {
+                ready.sandbox.take_down()?;
+                other.map_err(ServiceError::from)?;
+                Ok(Served::Nobody)
+            }
+        }
+    }
+
+    fn serve_in(&self, mut ahead: Option<Ready>, stream: UnixStream) -> Result<Served, RunError> {
+        let connection = Arc::new(Connection::of(stream));
         let peer = connection.peer()?;
         connection.say_within(PATIENCE)?;
         let limit = self.limit(peer, "it was not heard, or not begun, in time")?;
-        let (answer, ran) = match self.run(&connection, peer, limit) {
-            Ok(outcome) => {
-                tracing::info!(
-                    uid = peer.uid,
-                    pid = peer.pid,
-                    tier = outcome.tier.as_str(),
-                    exit_code = outcome.exit_code,
-                    records = outcome.summary.accounting.records,
-                    "a run has ended"
-                );
-                let answer = Answer::Ended {
+        let mut has_ended = false;
+        let ran = self.run(&mut ahead, &connection, peer, limit, |outcome| {
+            tracing::info!(
+                uid = peer.uid,
+                pid = peer.pid,
+                tier = outcome.tier.as_str(),
+                exit_code = outcome.exit_code,
+                records = outcome.summary.accounting.records,
+                "a run has ended"
+            );
+            has_ended = true;
+            // Who has gone does not want it, and who does not listen is not waited for long.
+            let _gone = connection.say(
+                &Answer::Ended {
                     exit_code: outcome.exit_code,
                     recorded: outcome.is_recorded(),
-                };
-                (answer, true)
+                },
+                &[],
+            );
+        });
+        let served = match ran {
+            Ok(_) => Served::Run,
+            Err(error) if has_ended => {
+                tracing::error!("its sandbox is still there, until the next run: {error}");
+                Served::Run
             }
             Err(error) => {
                 let code = (self.code_of)(&error);
                 let why = shown(&error.to_string());
                 self.refuse(peer, &why);
-                (Answer::Refused { code, why }, false)
+                let _gone = connection.say(&Answer::Refused { code, why }, &[]);
+                Served::Refused
             }
         };
-        // Who has gone does not want it, and who does not listen is not waited for long.
-        let _gone = connection.say(&answer, &[]);
         // Closed by the end of this process.
         std::mem::forget(connection);
-        Ok(ran)
+        if let Some(unused) = ahead {
+            unused.sandbox.take_down()?;
+        }
+        Ok(served)
     }
 
     fn refuse(&self, peer: Peer, why: &str) {
@@ -137,9 +181,11 @@ impl Worker {
 
     fn run(
         &self,
+        ahead: &mut Option<Ready>,
         connection: &Arc<Connection>,
         peer: Peer,
         limit: Sender<()>,
+        tell: impl FnOnce(&Outcome),
     ) -> Result<Outcome, RunError> {
         let (message, descriptors) = connection.hear(Some(Instant::now() + PATIENCE))?;
         // Nothing is asked by these. Closed by the end of this process.
@@ -187,7 +233,7 @@ impl Worker {
             drop(handed);
             end_with(Arc::clone(connection))?;
             drop(limit);
-            run_until(&request, &options, &mut interruptions).await
+            run_in(ahead, &request, &options, &mut interruptions, tell).await
         })
     }
 
@@ -266,6 +312,13 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// What this process has as its standard input.
+fn take_input() -> Result<UnixStream, ServiceError> {
+    let input = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
+    dup2_stdin(File::open("/dev/null")?)?;
+    Ok(input.into())
 }
 
 /// Keeps that somebody was refused.

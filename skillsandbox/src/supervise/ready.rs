@@ -1,0 +1,81 @@
+//! A sandbox with everything that it takes to run a skill in it. It can be made before it is known which.
+
+use super::{
+    error::RunError,
+    sandbox::{Sandbox, Wanted},
+};
+use crate::{
+    dns::Sockets,
+    isolate::{cgroup::Resources, firewall::Firewall},
+    kernel::{Rings, WantedRings},
+    manifest::RUN_RING_KIB,
+    policy::Tables,
+};
+
+/// What the id of a sandbox begins with that is made ahead.
+const NAME: &str = "run";
+/// The rings that a manifest has which asks for no others.
+const RINGS: WantedRings = WantedRings {
+    bytes: RUN_RING_KIB << 10,
+    aggregate: false,
+};
+
+/// A sandbox in which nothing has run.
+pub(super) struct Ready {
+    pub(super) sandbox: Sandbox,
+    pub(super) rings: Rings,
+    pub(super) firewalls: Vec<Firewall>,
+    pub(super) sockets: Sockets,
+}
+
+impl Ready {
+    /// Makes it with these rules.
+    pub(super) fn make(name: &str, tables: &Tables, wanted: Wanted) -> Result<Self, RunError> {
+        let sockets = Sockets::bind().map_err(RunError::process("bind the name server"))?;
+        let (sandbox, rings, firewalls) = Sandbox::make(name, tables, sockets.ports, wanted)?;
+        Ok(Self {
+            sandbox,
+            rings,
+            firewalls,
+            sockets,
+        })
+    }
+
+    /// Makes it without any rules, and proves that it denies: everything, until it is fitted.
+    pub(super) fn make_ahead() -> Result<Self, RunError> {
+        let wanted = Wanted {
+            resources: Resources {
+                memory_bytes: None,
+                processes: None,
+                cpu_shares: None,
+            },
+            rings: RINGS,
+            deny_on_overflow: false,
+            record_refused: false,
+            #[cfg(feature = "test-layers")]
+            without_programs: false,
+            #[cfg(feature = "test-layers")]
+            without_firewalls: false,
+        };
+        Self::make(NAME, &Tables::default(), wanted)
+    }
+
+    /// Whether one that was made ahead can be what is wanted.
+    pub(super) fn suits(wanted: &Wanted) -> bool {
+        // Failed calls are traced for the whole host, which only root asks for, and not ahead.
+        wanted.rings == RINGS && !wanted.record_refused
+    }
+
+    /// Gives its rules to one that was made ahead. It is gone when that fails.
+    pub(super) fn fit(mut self, tables: &Tables, wanted: &Wanted) -> Result<Self, RunError> {
+        let firewalls = std::mem::take(&mut self.firewalls);
+        let name_server = self.sockets.ports;
+        match self.sandbox.fit(firewalls, tables, name_server, wanted) {
+            Ok(firewalls) => Ok(Self { firewalls, ..self }),
+            Err(error) => {
+                self.sandbox.take_down()?;
+                Err(error)
+            }
+        }
+    }
+}

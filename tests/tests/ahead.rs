@@ -1,0 +1,199 @@
+//! Sandboxes that the daemon has made before anybody asks for one.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use skillsandbox_tests::{
+    cgroup::Inside,
+    host::{Traces, processes},
+    manifest::Manifest,
+    service::{ANA, Ground, manifest, until, words},
+};
+
+/// What the ids of such sandboxes begin with.
+const AHEAD: &str = "run-";
+
+/// A run, and its records.
+struct Ran {
+    output: Output,
+    records: Vec<Value>,
+}
+
+impl Ran {
+    fn of(ground: &Ground, manifest: &Manifest, command: &[&str]) -> Self {
+        let events = ground.scene.folder("out").join("events.jsonl");
+        let mut run = ground.as_user(ANA);
+        run.arg("run").arg("--socket").arg(&ground.socket);
+        run.arg("--events").arg(&events);
+        run.arg("--manifest").arg(ground.manifest(manifest));
+        let output = run.arg("--").args(command).output().expect("a run");
+        let text = fs::read_to_string(&events).unwrap_or_default();
+        let records = text.lines().map(|line| serde_json::from_str(line));
+        Self {
+            output,
+            records: records.collect::<Result<_, _>>().expect("records"),
+        }
+    }
+
+    /// Repeated until it had a sandbox that was there before.
+    fn ahead(ground: &Ground, manifest: &Manifest, command: &[&str]) -> Self {
+        let mut last = None;
+        until("a run in a sandbox that was made before", || {
+            let before = waiting();
+            let ran = Self::of(ground, manifest, command);
+            let is_ahead = before.contains(&ran.id());
+            last = Some(ran);
+            is_ahead
+        });
+        last.expect("a run")
+    }
+
+    fn id(&self) -> String {
+        let record = self.records.first();
+        let record = record.unwrap_or_else(|| panic!("{}", words(&self.output.stderr)));
+        record["sandbox"].as_str().expect("an id").to_owned()
+    }
+
+    fn out(&self) -> String {
+        words(&self.output.stdout) + &words(&self.output.stderr)
+    }
+
+    fn layers(&self) -> &Value {
+        let start = self.records.iter().find(|record| record["kind"] == "start");
+        &start.expect("a start")["layers"]
+    }
+}
+
+/// The ids of the sandboxes that wait.
+fn waiting() -> BTreeSet<String> {
+    let all = fs::read_dir("/run/skillsandbox").into_iter().flatten();
+    let names = all.flatten().map(|entry| entry.file_name());
+    let names = names.filter_map(|name| name.into_string().ok());
+    names.filter(|name| name.starts_with(AHEAD)).collect()
+}
+
+#[test]
+fn a_sandbox_that_was_made_before_its_run_has_the_rules_of_that_run_alone() {
+    let ground = Ground::prepare();
+    let _daemon = ground.daemon();
+    let (one, two) = (ground.scene.file("one"), ground.scene.file("two"));
+    let (ours, others) = (
+        TcpListener::bind("127.0.0.1:0").expect("a port"),
+        TcpListener::bind("127.0.0.1:0").expect("a port"),
+    );
+    let port = |listener: &TcpListener| listener.local_addr().expect("its address").port();
+    let script = format!(
+        "import socket\n\
+         def tried(what):\n\
+         \x20   try: what()\n\
+         \x20   except OSError: return 'no'\n\
+         \x20   return 'yes'\n\
+         print(tried(lambda: open({one:?})), tried(lambda: open({two:?})),\n\
+         \x20   tried(lambda: socket.create_connection(('127.0.0.1', {}), 9)),\n\
+         \x20   tried(lambda: socket.create_connection(('127.0.0.1', {}), 9)))\n",
+        port(&ours),
+        port(&others),
+    );
+    let command = ["python3", "-c", &script];
+    let all = Command::new("python3").args(["-c", &script]).output();
+    assert_eq!(words(&all.expect("python").stdout), "yes yes yes yes\n");
+    let first = manifest()
+        .read(&one)
+        .egress("127.0.0.1/32", port(&ours), "tcp");
+    let second = manifest()
+        .read(&two)
+        .egress("127.0.0.1/32", port(&others), "tcp");
+
+    let fresh = Ran::of(&ground, &first, &command);
+    assert_eq!(fresh.out(), "yes no yes no\n");
+    assert!(!fresh.id().starts_with(AHEAD));
+    for (manifest, expected) in [(&first, "yes no yes no\n"), (&second, "no yes no yes\n")] {
+        let ran = Ran::ahead(&ground, manifest, &command);
+        assert_eq!(ran.out(), expected);
+        // Each layer, what was seen of it, and the limits.
+        assert_eq!(ran.layers(), fresh.layers());
+        let end = ran.records.last().expect("an end");
+        assert_eq!(end["balanced"], true, "{end}");
+        let others = ran
+            .records
+            .iter()
+            .filter(|record| record["sandbox"] != ran.id());
+        assert_eq!(others.count(), 0);
+    }
+
+    // What is made before has rings of the default kind.
+    let manifest = manifest().set("/audit", json!({"aggregate": true}));
+    let ran = Ran::of(&ground, &manifest, &["true"]);
+    assert!(ran.output.status.success(), "{}", ran.out());
+    assert!(!ran.id().starts_with(AHEAD), "{}", ran.id());
+}
+
+#[test]
+fn a_sandbox_that_waits_denies_everything_and_ends_with_the_daemon() {
+    let ground = Ground::prepare();
+    let mut daemon = ground.daemon();
+    assert!(waiting().is_empty(), "nobody has asked");
+    let ran = Ran::ahead(&ground, &manifest(), &["true"]);
+    assert!(ran.output.status.success(), "{}", ran.out());
+    until("two wait", || waiting().len() == 2);
+    let cgroup = |id: &String| -> PathBuf {
+        let found = Traces::look(id).cgroups();
+        found.into_iter().next().expect("its cgroup")
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    for id in waiting() {
+        // The ways in are opened before: on the kernel tier it opens nothing from then on.
+        let script = format!(
+            "import socket\n\
+             procs = open({:?}, 'w')\n\
+             def tried():\n\
+             \x20   try: socket.create_connection(('127.0.0.1', {port}), 9)\n\
+             \x20   except PermissionError: return 'denied'\n\
+             \x20   return 'connected'\n\
+             print('ready', flush=True)\n\
+             input()\n\
+             print(tried(), flush=True)\n\
+             input()\n\
+             procs.write('0')\n\
+             procs.flush()\n\
+             print(tried(), flush=True)\n",
+            cgroup(&id).join("cgroup.procs")
+        );
+        let mut inside = Inside::of(Command::new("python3").args(["-c", &script]));
+        assert_eq!(inside.ask(""), "connected");
+        assert_eq!(inside.ask(""), "denied");
+    }
+    daemon.signal(Signal::KILL);
+    until("none waits for a daemon that is gone", || {
+        !Traces::look(AHEAD).has_sandboxes()
+    });
+}
+
+#[test]
+fn who_waits_and_is_killed_is_cleaned_up_after_and_holds_no_run_up() {
+    let ground = Ground::prepare();
+    let _daemon = ground.daemon();
+    let line = format!("__worker --ahead --audit-dir {}", ground.store.display());
+    let ran = Ran::of(&ground, &manifest(), &["true"]);
+    assert!(ran.output.status.success(), "{}", ran.out());
+    until("two wait", || waiting().len() == 2);
+    let dead = waiting();
+    for id in processes(&line) {
+        let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("a process"), Signal::KILL).expect("a signal");
+    }
+    let ran = Ran::of(&ground, &manifest(), &["true"]);
+    assert!(ran.output.status.success(), "{}", ran.out());
+    assert!(!dead.contains(&ran.id()));
+    for id in dead {
+        assert!(!Traces::look(&id).has_sandboxes(), "{id}");
+    }
+}
