@@ -18,7 +18,7 @@ use super::error::{IsolateError, Result, Step};
 use super::launch::Launch;
 use super::report::{self, Ended, Layer, LayerReport, Record};
 use super::system::{self, Forked};
-use super::{limits, mounts, skill, spawn::Order};
+use super::{limits, mounts, skill::Prepared, spawn::Order};
 
 /// Exit code of a launch that failed.
 const FAILED: u8 = 125;
@@ -26,7 +26,7 @@ const FAILED: u8 = 125;
 /// The descriptors that a launch works with.
 pub(super) struct Descriptors {
     pub(super) skill_dir: OwnedFd,
-    pub(super) cgroup_procs: Option<File>,
+    pub(super) cgroup: Option<OwnedFd>,
     liveness: OwnedFd,
 }
 
@@ -77,7 +77,7 @@ fn launch(order: Order, report: &File) -> Result<ExitCode> {
     let adopt = |number| system::adopt(number).step("find an inherited descriptor");
     let descriptors = Descriptors {
         skill_dir: adopt(order.skill_dir)?,
-        cgroup_procs: order.cgroup_procs.map(adopt).transpose()?.map(Into::into),
+        cgroup: order.cgroup.map(adopt).transpose()?,
         liveness: adopt(order.liveness)?,
     };
     let launch = order.launch;
@@ -192,17 +192,21 @@ fn init(
     let signals = system::child_signals().step("watch for children")?;
     let (handover, handover_end) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).step("make a pipe")?;
-    match system::fork().step("fork")? {
+    let prepared = Prepared::new(launch, &descriptors)?;
+    let liveness = descriptors.liveness;
+    let forked = match descriptors.cgroup {
+        Some(cgroup) => system::fork_into(cgroup.as_fd()).step("fork into the cgroup")?,
+        None => system::fork().step("fork")?,
+    };
+    match forked {
         Forked::Child => {
-            drop(handover);
+            drop((handover, liveness));
             let end = File::from(handover_end);
-            let Err(error) = skill::become_skill(launch, descriptors, &end, threads, memory_files);
+            let Err(error) = prepared.become_skill(&end, threads, memory_files);
             Ok(fail(&end, &error))
         }
         Forked::Parent(skill) => {
-            drop(handover_end);
-            let liveness = descriptors.liveness;
-            drop((descriptors.skill_dir, descriptors.cgroup_procs));
+            drop((handover_end, prepared));
             detach()?;
             follow(File::from(handover), report)?;
             let ended = watch(skill, &signals, &liveness)?;

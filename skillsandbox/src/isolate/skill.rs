@@ -1,12 +1,12 @@
 //! The skill's process, from fork to `execve`: it gives up everything, in this order.
 //!
-//! From the moment it joins its cgroup, eBPF programs decide what it opens. So all that needs
-//! files happens before, and nothing after opens one.
+//! It is in its cgroup from the first moment on, where eBPF programs decide what it opens. So all that needs
+//! files happens before it is forked, and it opens none.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -26,84 +26,103 @@ use super::report::{self, Layer, LayerReport, Record, Status};
 use super::seccomp::Filters;
 use super::{limits, paths, system};
 
-/// Becomes the skill. Returns only with an error. `threads` is how many the skill's user has,
-/// `memory_files` whether the kernel makes memory files not executable.
-pub(super) fn become_skill(
-    launch: &Launch,
-    descriptors: Descriptors,
-    report: &File,
-    threads: u64,
-    memory_files: bool,
-) -> Result<Infallible> {
-    let tell = |layer| report::write(report, &Record::Layer(layer));
-    rustix::process::setsid().step("make a session")?;
-    rustix::process::chdir(Path::new(&launch.workdir)).step(format!(
-        "enter the working folder {}",
-        launch.workdir.display()
-    ))?;
-    let program = strings([&launch.program])?;
-    let arguments = strings(&launch.arguments)?;
-    let environment = environment(launch)?;
-    let filters = Filters::compile(launch.seccomp, launch.permitted())?;
-    let landlock = if launch.has(Layer::Landlock) {
-        Rules::prepare(&rules(launch, &descriptors)?, &launch.ports)?
-    } else {
-        None
-    };
+/// What it takes to become the skill.
+pub(super) struct Prepared<'a> {
+    launch: &'a Launch,
+    program: Vec<CString>,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    filters: Filters,
+    landlock: Option<Rules>,
+    has_cgroup: bool,
+}
 
-    // The last privileged step that needs a file.
-    if let Some(mut procs) = descriptors.cgroup_procs {
-        procs.write_all(b"0").step("join the cgroup")?;
-        system::unshare(UnshareFlags::NEWCGROUP).step("make a cgroup namespace")?;
-        tell(LayerReport::new(
-            Layer::Cgroup,
-            Status::Enforced,
-            "joined, and in its own namespace",
-        ))?;
-    } else {
-        let detail = "the supervisor gave none";
-        tell(LayerReport::new(Layer::Cgroup, Status::Off, detail))?;
+impl<'a> Prepared<'a> {
+    /// Whatever needs a file, in the file tree of the skill.
+    pub(super) fn new(launch: &'a Launch, descriptors: &Descriptors) -> Result<Self> {
+        Ok(Self {
+            launch,
+            program: strings([&launch.program])?,
+            arguments: strings(&launch.arguments)?,
+            environment: environment(launch)?,
+            filters: Filters::compile(launch.seccomp, launch.permitted())?,
+            landlock: if launch.has(Layer::Landlock) {
+                Rules::prepare(&rules(launch, descriptors)?, &launch.ports)?
+            } else {
+                None
+            },
+            has_cgroup: descriptors.cgroup.is_some(),
+        })
     }
-    tell(if launch.has(Layer::Namespaces) {
-        let process = rustix::process::getpid();
-        let detail = format!("PID (the skill is process {process}), IPC and host name");
-        LayerReport::new(Layer::Namespaces, Status::Enforced, detail)
-    } else {
-        LayerReport::off(Layer::Namespaces)
-    })?;
-    tell(limits::apply(&launch.limits, threads)?)?;
-    let identity = Identity {
-        uid: launch.uid,
-        gid: launch.gid,
-    };
-    tell(privileges::drop_to(identity)?)?;
-    reachable(launch)?;
-    tell(match landlock {
-        Some(rules) => rules.enforce()?,
-        None if !launch.has(Layer::Landlock) => LayerReport::off(Layer::Landlock),
-        None if launch.require_landlock => {
-            return Err(IsolateError::refused(
-                "the kernel offers no Landlock, and it is required",
-                "add landlock to the kernel's lsm= list",
-            ));
+
+    /// Becomes the skill, in a process that was forked for it, into the cgroup if there is one. Returns only with an error.
+    /// `threads` is how many the skill's user has, `memory_files` whether the kernel makes memory files not executable.
+    pub(super) fn become_skill(
+        self,
+        report: &File,
+        threads: u64,
+        memory_files: bool,
+    ) -> Result<Infallible> {
+        let Self { launch, .. } = self;
+        let tell = |layer| report::write(report, &Record::Layer(layer));
+        rustix::process::setsid().step("make a session")?;
+        rustix::process::chdir(Path::new(&launch.workdir)).step(format!(
+            "enter the working folder {}",
+            launch.workdir.display()
+        ))?;
+        if self.has_cgroup {
+            system::unshare(UnshareFlags::NEWCGROUP).step("make a cgroup namespace")?;
+            tell(LayerReport::new(
+                Layer::Cgroup,
+                Status::Enforced,
+                "joined, and in its own namespace",
+            ))?;
+        } else {
+            let detail = "the supervisor gave none";
+            tell(LayerReport::new(Layer::Cgroup, Status::Off, detail))?;
         }
-        None => LayerReport::new(Layer::Landlock, Status::Absent, "the kernel offers none"),
-    })?;
-    system::reset_signals().step("reset the signals")?;
-    system::keep_only_standard_streams().step("close the inherited descriptors")?;
-    tell(if launch.has(Layer::Seccomp) {
-        let mut layer = filters.install()?;
-        if memory_files {
-            layer.detail.push_str("; memory files are not executable");
-        }
-        layer
-    } else {
-        LayerReport::off(Layer::Seccomp)
-    })?;
-    report::write(report, &Record::Ready)?;
-    let program = program.first().map(CString::as_c_str).unwrap_or_default();
-    Err(system::exec(program, &arguments, &environment))
-        .step(format!("execute {}", launch.program.display()))
+        tell(if launch.has(Layer::Namespaces) {
+            let process = rustix::process::getpid();
+            let detail = format!("PID (the skill is process {process}), IPC and host name");
+            LayerReport::new(Layer::Namespaces, Status::Enforced, detail)
+        } else {
+            LayerReport::off(Layer::Namespaces)
+        })?;
+        tell(limits::apply(&launch.limits, threads)?)?;
+        let identity = Identity {
+            uid: launch.uid,
+            gid: launch.gid,
+        };
+        tell(privileges::drop_to(identity)?)?;
+        reachable(launch)?;
+        tell(match self.landlock {
+            Some(rules) => rules.enforce()?,
+            None if !launch.has(Layer::Landlock) => LayerReport::off(Layer::Landlock),
+            None if launch.require_landlock => {
+                return Err(IsolateError::refused(
+                    "the kernel offers no Landlock, and it is required",
+                    "add landlock to the kernel's lsm= list",
+                ));
+            }
+            None => LayerReport::new(Layer::Landlock, Status::Absent, "the kernel offers none"),
+        })?;
+        system::reset_signals().step("reset the signals")?;
+        system::keep_only_standard_streams().step("close the inherited descriptors")?;
+        tell(if launch.has(Layer::Seccomp) {
+            let mut layer = self.filters.install()?;
+            if memory_files {
+                layer.detail.push_str("; memory files are not executable");
+            }
+            layer
+        } else {
+            LayerReport::off(Layer::Seccomp)
+        })?;
+        report::write(report, &Record::Ready)?;
+        let program = self.program.first();
+        let program = program.map(CString::as_c_str).unwrap_or_default();
+        Err(system::exec(program, &self.arguments, &self.environment))
+            .step(format!("execute {}", launch.program.display()))
+    }
 }
 
 fn strings<'a>(strings: impl IntoIterator<Item = &'a OsString>) -> Result<Vec<CString>> {

@@ -51,7 +51,7 @@ pub struct Running {
 pub(super) struct Order {
     pub(super) launch: Launch,
     pub(super) skill_dir: RawFd,
-    pub(super) cgroup_procs: Option<RawFd>,
+    pub(super) cgroup: Option<RawFd>,
     pub(super) report: RawFd,
     pub(super) liveness: RawFd,
 }
@@ -69,11 +69,10 @@ pub fn spawn(
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).step("make a pipe");
     let (report, report_end) = pipe()?;
     let (liveness_end, liveness) = pipe()?;
-    let procs = cgroup.map(Cgroup::procs).transpose()?;
     let order = Order {
         launch: launch.clone(),
         skill_dir: skill_dir.as_raw_fd(),
-        cgroup_procs: procs.as_ref().map(AsRawFd::as_raw_fd),
+        cgroup: cgroup.map(|cgroup| cgroup.folder().as_raw_fd()),
         report: report_end.as_raw_fd(),
         liveness: liveness_end.as_raw_fd(),
     };
@@ -84,7 +83,7 @@ pub fn spawn(
         order.report,
         order.liveness,
     ];
-    descriptors.extend(order.cgroup_procs);
+    descriptors.extend(order.cgroup);
 
     let mut command = Command::new("/proc/self/exe");
     command

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::Path,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     process::setpriority_process,
 };
 use skillsandbox_common::{header::EventPrefix, slot::FOLDS_MAX};
@@ -82,6 +83,8 @@ pub(super) struct Finished {
 /// The thread.
 pub(super) struct Recorder {
     messages: mpsc::SyncSender<Message>,
+    /// Can be read when there is a last message, for which nobody is to wait.
+    wake: Arc<OwnedFd>,
     thread: JoinHandle<Result<Option<Finished>, KernelError>>,
 }
 
@@ -101,15 +104,30 @@ impl Recorder {
             end_it: about.outlives_recorder,
         };
         let (messages, inbox) = mpsc::sync_channel(MESSAGES_MAX);
+        let wake = eventfd(0, EventfdFlags::CLOEXEC);
+        let wake = wake.map_err(io::Error::from);
+        let wake = Arc::new(wake.map_err(RunError::process("start the recorder"))?);
+        let woken = Arc::clone(&wake);
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || {
                 // Who may not have that is served when it is due.
                 let _as_it_is = setpriority_process(None, NICE);
-                record(about, rings, &attached, sinks, &inbox, &mut failures)
+                record(
+                    about,
+                    rings,
+                    &attached,
+                    sinks,
+                    (&inbox, &woken),
+                    &mut failures,
+                )
             })
             .map_err(RunError::process("start the recorder"))?;
-        Ok(Self { messages, thread })
+        Ok(Self {
+            messages,
+            wake,
+            thread,
+        })
     }
 
     /// Puts something that userspace has to say on record.
@@ -128,7 +146,7 @@ impl Recorder {
 
     /// Takes what is left on the rings and closes the record. Nothing may run in the sandbox.
     pub(super) fn finish(self, ending: Ending) -> Result<Finished, RunError> {
-        let _gone = self.messages.send(Message::End(ending));
+        self.say_last(Message::End(ending));
         let failed = |why| RunError::process("record events")(io::Error::other(why));
         let finished = self.joined()?;
         finished.ok_or_else(|| failed("it left when something could not be kept"))
@@ -136,8 +154,14 @@ impl Recorder {
 
     /// Takes what is on the rings and leaves the record open, for the next recorder.
     pub(super) fn leave(self) -> Result<(), RunError> {
-        let _gone = self.messages.send(Message::Leave);
+        self.say_last(Message::Leave);
         self.joined().map(drop)
+    }
+
+    fn say_last(&self, message: Message) {
+        let _gone = self.messages.send(message);
+        // If it cannot be woken, it looks soon.
+        let _asleep = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
     }
 
     fn joined(self) -> Result<Option<Finished>, RunError> {
@@ -155,7 +179,7 @@ fn record(
     mut rings: Rings,
     attached: &Attached,
     sinks: Vec<(&'static str, Box<dyn Sink>)>,
-    inbox: &mpsc::Receiver<Message>,
+    (inbox, wake): (&mpsc::Receiver<Message>, &OwnedFd),
     failures: &mut Failures,
 ) -> Result<Option<Finished>, KernelError> {
     #[cfg(feature = "bpf-log")]
@@ -215,7 +239,7 @@ fn record(
             return Ok(Some(Finished { summary, running }));
         }
         if take(&mut rings, &mut collector, failures) < BATCH {
-            wait(&rings);
+            wait(&rings, wake);
         }
         if counted.elapsed() > COUNTERS_EVERY {
             counted = Instant::now();
@@ -292,11 +316,13 @@ impl Failures {
 }
 
 /// Waits until something urgent comes, or until it is time to look.
-fn wait(rings: &Rings) {
-    let descriptors = rings.descriptors();
-    let mut polled = descriptors
-        .each_ref()
-        .map(|ring| PollFd::new(ring, PollFlags::IN));
+fn wait(rings: &Rings, wake: &OwnedFd) {
+    let [denials, events] = rings.descriptors();
+    let mut polled = [
+        PollFd::new(&events, PollFlags::IN),
+        PollFd::new(&denials, PollFlags::IN),
+        PollFd::new(wake, PollFlags::IN),
+    ];
     let latency = Timespec {
         tv_sec: 0,
         tv_nsec: LATENCY.subsec_nanos().into(),
