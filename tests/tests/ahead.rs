@@ -6,13 +6,15 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::{Command, Output},
+    thread::sleep,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use skillsandbox_tests::{
     cgroup::Inside,
-    host::{Traces, processes},
+    host::{Traces, has_bpf_lsm, processes},
     manifest::Manifest,
     service::{ANA, Ground, manifest, until, words},
 };
@@ -139,6 +141,8 @@ fn a_sandbox_that_was_made_before_its_run_has_the_rules_of_that_run_alone() {
 fn a_sandbox_that_waits_denies_everything_and_ends_with_the_daemon() {
     let ground = Ground::prepare();
     let mut daemon = ground.daemon();
+    // It looks four times a second what is due.
+    sleep(Duration::from_secs(1));
     assert!(waiting().is_empty(), "nobody has asked");
     let ran = Ran::ahead(&ground, &manifest(), &["true"]);
     assert!(ran.output.status.success(), "{}", ran.out());
@@ -150,26 +154,35 @@ fn a_sandbox_that_waits_denies_everything_and_ends_with_the_daemon() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("its address").port();
     for id in waiting() {
-        // The ways in are opened before: on the kernel tier it opens nothing from then on.
+        // The way in is opened before: on the kernel tier it opens nothing from then on.
         let script = format!(
             "import socket\n\
              procs = open({:?}, 'w')\n\
+             def opened():\n\
+             \x20   try: open('/etc/hostname')\n\
+             \x20   except PermissionError: return 'denied'\n\
+             \x20   return 'opened'\n\
+             def sent():\n\
+             \x20   try: socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('127.0.0.1', {port}))\n\
+             \x20   except PermissionError: return 'denied'\n\
+             \x20   return 'sent'\n\
              def tried():\n\
              \x20   try: socket.create_connection(('127.0.0.1', {port}), 9)\n\
              \x20   except PermissionError: return 'denied'\n\
              \x20   return 'connected'\n\
              print('ready', flush=True)\n\
              input()\n\
-             print(tried(), flush=True)\n\
+             print(tried(), sent(), opened(), flush=True)\n\
              input()\n\
              procs.write('0')\n\
              procs.flush()\n\
-             print(tried(), flush=True)\n",
+             print(tried(), sent(), opened(), flush=True)\n",
             cgroup(&id).join("cgroup.procs")
         );
         let mut inside = Inside::of(Command::new("python3").args(["-c", &script]));
-        assert_eq!(inside.ask(""), "connected");
-        assert_eq!(inside.ask(""), "denied");
+        assert_eq!(inside.ask(""), "connected sent opened");
+        let opens = if has_bpf_lsm() { "denied" } else { "opened" };
+        assert_eq!(inside.ask(""), format!("denied denied {opens}"));
     }
     daemon.signal(Signal::KILL);
     until("none waits for a daemon that is gone", || {
@@ -196,4 +209,64 @@ fn who_waits_and_is_killed_is_cleaned_up_after_and_holds_no_run_up() {
     for id in dead {
         assert!(!Traces::look(&id).has_sandboxes(), "{id}");
     }
+}
+
+/// Takes away what leads to the chain of a sandbox.
+fn flush(id: &str) {
+    let chain = format!("SKILLSANDBOX-{}", id.trim_start_matches(AHEAD));
+    let listed = Command::new("iptables")
+        .args(["-w", "-S", "OUTPUT"])
+        .output();
+    let listed = words(&listed.expect("iptables").stdout);
+    let jump = listed.lines().find(|line| line.contains(&chain));
+    let jump = jump.unwrap_or_else(|| panic!("no {chain} in {listed}"));
+    let rule = jump.replacen("-A", "-D", 1).replace('"', "");
+    let gone = Command::new("iptables")
+        .arg("-w")
+        .args(rule.split(' '))
+        .status();
+    assert!(gone.expect("iptables").success(), "{rule}");
+}
+
+#[test]
+fn a_sandbox_whose_chain_others_have_taken_away_is_not_used() {
+    let ground = Ground::prepare();
+    let _daemon = ground.daemon();
+    let fresh = Ran::of(&ground, &manifest(), &["true"]);
+    let ahead = Ran::ahead(&ground, &manifest(), &["true"]);
+    assert_eq!(ahead.layers(), fresh.layers());
+    until("two wait", || waiting().len() == 2);
+    // Ready, and not only begun.
+    sleep(Duration::from_secs(3));
+    let flushed = waiting();
+    for id in &flushed {
+        flush(id);
+    }
+    for _ in 0..2 {
+        let ran = Ran::of(&ground, &manifest(), &["true"]);
+        assert!(ran.output.status.success(), "{}", ran.out());
+        assert!(!flushed.contains(&ran.id()), "{}", ran.id());
+        assert_eq!(ran.layers(), fresh.layers());
+    }
+}
+
+#[test]
+fn who_has_been_answered_may_ask_again() {
+    let ground = Ground::prepare();
+    let _daemon = ground.daemon();
+    let manifest = ground.manifest(&manifest());
+    // As many at once as one user may have, and some again as soon as they are answered.
+    std::thread::scope(|scope| {
+        for number in 0..32 {
+            let times = if number < 4 { 2 } else { 1 };
+            let again = || {
+                let mut run = ground.as_user(ANA);
+                run.arg("run").arg("--socket").arg(&ground.socket);
+                run.arg("--manifest").arg(&manifest);
+                let ran = run.args(["--", "true"]).output().expect("a run");
+                assert_eq!(ran.status.code(), Some(0), "{}", words(&ran.stderr));
+            };
+            scope.spawn(move || (0..times).for_each(|_| again()));
+        }
+    });
 }

@@ -109,6 +109,22 @@ pub(super) fn close(
     closed
 }
 
+/// Whether each chain that this host can have is there, and closed.
+pub(super) fn are_closed(firewalls: &[Firewall]) -> bool {
+    let is_there = |family: &Family| {
+        let of_family = |firewall: &&Firewall| firewall.family() == *family;
+        match firewalls.iter().find(of_family) {
+            Some(firewall) => matches!(firewall.is_closed(), Ok(true)),
+            None => !firewall::is_offered(*family),
+        }
+    };
+    thread::scope(|scope| {
+        let looking = FAMILIES.each_ref();
+        let looking = looking.map(|family| scope.spawn(move || is_there(family)));
+        joined(looking.into()).into_iter().all(|is_there| is_there)
+    })
+}
+
 /// Removes the chains of a sandbox, where they are. Tables that cannot be looked at are no reason to leave
 /// the rest of a sandbox behind: a chain that stays is about a cgroup that is gone.
 pub(super) fn remove(id: &str, families: &[Family]) {

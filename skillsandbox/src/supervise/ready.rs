@@ -2,7 +2,8 @@
 
 use super::{
     error::RunError,
-    sandbox::{Sandbox, Wanted},
+    firewall,
+    sandbox::{Sandbox, Tier, Wanted},
 };
 use crate::{
     dns::Sockets,
@@ -60,22 +61,56 @@ impl Ready {
         Self::make(NAME, &Tables::default(), wanted)
     }
 
-    /// Whether one that was made ahead can be what is wanted.
-    pub(super) fn suits(wanted: &Wanted) -> bool {
-        // Failed calls are traced for the whole host, which only root asks for, and not ahead.
-        wanted.rings == RINGS && !wanted.record_refused
+    /// Makes one that was made ahead what is wanted, if it can be; if not, one that can. `needs_kernel`: less than the kernel
+    /// tier will not do.
+    pub(super) fn fit_or_make(
+        ahead: Option<Self>,
+        name: &str,
+        tables: &Tables,
+        wanted: Wanted,
+        needs_kernel: bool,
+    ) -> Result<Self, RunError> {
+        if let Some(ready) = ahead {
+            let suits = wanted.rings == RINGS
+                // These are traced for the whole host, which is not done ahead.
+                && !wanted.record_refused
+                // What was refused for a while may not be any more.
+                && (ready.sandbox.tier == Tier::Kernel || !needs_kernel)
+                // It was seen to refuse a packet, but that is some time ago.
+                && firewall::are_closed(&ready.firewalls);
+            if suits {
+                match ready.fit(tables, &wanted) {
+                    Ok(ready) => return Ok(ready),
+                    Err(error) => {
+                        tracing::warn!(%error, "a sandbox that was made ahead is not used")
+                    }
+                }
+            } else {
+                tracing::debug!("a sandbox that was made ahead does not suit");
+                ready.take_down();
+            }
+        }
+        Self::make(name, tables, wanted)
     }
 
     /// Gives its rules to one that was made ahead. It is gone when that fails.
-    pub(super) fn fit(mut self, tables: &Tables, wanted: &Wanted) -> Result<Self, RunError> {
+    fn fit(mut self, tables: &Tables, wanted: &Wanted) -> Result<Self, RunError> {
+        self.sockets.empty();
         let firewalls = std::mem::take(&mut self.firewalls);
         let name_server = self.sockets.ports;
         match self.sandbox.fit(firewalls, tables, name_server, wanted) {
             Ok(firewalls) => Ok(Self { firewalls, ..self }),
             Err(error) => {
-                self.sandbox.take_down()?;
+                self.take_down();
                 Err(error)
             }
+        }
+    }
+
+    /// Removes it, unused. What cannot be removed the next start removes.
+    pub(super) fn take_down(self) {
+        if let Err(error) = self.sandbox.take_down() {
+            tracing::error!(%error, "a sandbox that was made ahead is still there");
         }
     }
 }

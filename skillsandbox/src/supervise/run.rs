@@ -124,8 +124,8 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
     run_in(&mut None, request, options, interruptions, |_| ()).await
 }
 
-/// Runs a skill to its end, or until one of these comes: in the sandbox that was made ahead, which is then taken, if it
-/// suits. What the run came to is told before the sandbox is taken down.
+/// Runs a skill to its end, or until one of these comes: in the sandbox that was made ahead, if it suits. That is taken
+/// unless the run is refused before. What the run came to is told before its sandbox is taken down.
 pub(super) async fn run_in(
     ahead: &mut Option<Ready>,
     request: &Request,
@@ -179,16 +179,20 @@ pub(super) async fn run_in(
             .without
             .contains(&crate::isolate::report::Layer::Iptables),
     };
-    let ready = match ahead.take_if(|_| Ready::suits(&wanted)) {
-        Some(ready) => ready.fit(&tables, &wanted)?,
-        None => Ready::make(&request.manifest.skill.name, &tables, wanted)?,
-    };
+    let needs_kernel =
+        options.require_kernel || plan.needs_kernel_tier.is_some() || wanted.deny_on_overflow;
     let Ready {
         sandbox,
         rings,
         firewalls,
         sockets,
-    } = ready;
+    } = Ready::fit_or_make(
+        ahead.take(),
+        &request.manifest.skill.name,
+        &tables,
+        wanted,
+        needs_kernel,
+    )?;
     let life = Life {
         request,
         options,

@@ -278,8 +278,14 @@ impl Sandbox {
         if tables.networks.is_empty() && tables.listen == NetworkRule::default() {
             return Ok(firewalls);
         }
-        let layers = &mut self.firewalls;
-        Ok(firewall::close(firewalls, name_server, tables, layers))
+        let chains = firewalls.len();
+        let firewalls = firewall::close(firewalls, name_server, tables, &mut self.firewalls);
+        if firewalls.len() < chains {
+            // It refuses everything still, and would for as long as the run.
+            let error = io::Error::other("iptables does not take its rules");
+            return Err(RunError::process("fit a sandbox")(error));
+        }
+        Ok(firewalls)
     }
 
     pub(super) fn id(&self) -> &str {

@@ -140,13 +140,29 @@ impl Chains {
         self.numbers.retain(|place, _| tree.contains_key(place));
     }
 
+    /// Whether a listing of the table has what leads to them.
+    fn are_asked(&self, listing: &str) -> bool {
+        let jump = format!(" -j {}", self.name);
+        let mut lines = listing.lines().map(str::trim_end);
+        lines.any(|line| line.starts_with("-A OUTPUT ") && line.ends_with(&jump))
+    }
+
+    /// Whether a listing of the table has what leads to them, and the first one refuses what nothing lets through.
+    pub(super) fn are_closed(&self, listing: &str) -> bool {
+        let last = LAST.map(|rule| format!("-A {} {rule}", self.name));
+        let mut lines = listing.lines().map(str::trim_end);
+        self.are_asked(listing)
+            && last
+                .iter()
+                .all(|rule| lines.any(|line| line.starts_with(rule)))
+    }
+
     /// Takes away what a listing of the table has of them: others may have taken a part of it. Nothing
     /// where it has nothing.
     pub(super) fn remove(&self, listing: &str) -> Option<String> {
         let mut text = String::new();
         let lines = || listing.lines().map(str::trim_end);
-        let jump = format!(" -j {}", self.name);
-        if lines().any(|line| line.starts_with("-A OUTPUT ") && line.ends_with(&jump)) {
+        if self.are_asked(listing) {
             let _infallible = writeln!(text, "-D {}", self.jump());
         }
         let ours: Vec<&str> = lines()

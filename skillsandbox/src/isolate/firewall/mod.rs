@@ -101,6 +101,11 @@ impl Firewall {
         self.write(&BTreeSet::new())
     }
 
+    /// Whether the tables have it as it was closed: others may have changed them since.
+    pub fn is_closed(&self) -> Result<bool, FirewallError> {
+        Ok(self.chains.are_closed(&listing(self.family)?))
+    }
+
     /// The family.
     #[must_use]
     pub fn family(&self) -> Family {
@@ -150,16 +155,24 @@ impl Firewall {
 
 /// Removes the chains of a sandbox, where they are.
 pub fn remove(family: Family, id: &str) -> Result<(), FirewallError> {
-    let chains = Chains::new(id);
-    let Ok(program) = find(family.program()) else {
+    if !is_offered(family) {
         // Nothing of ours can be changed without it.
         return Ok(());
-    };
-    let listing = run(&program, &[&WAIT[..], &["-S"]].concat(), "")?;
-    match chains.remove(&listing) {
+    }
+    match Chains::new(id).remove(&listing(family)?) {
         Some(text) => restore(family, &text),
         None => Ok(()),
     }
+}
+
+/// Whether this host has the program.
+#[must_use]
+pub fn is_offered(family: Family) -> bool {
+    find(family.program()).is_ok()
+}
+
+fn listing(family: Family) -> Result<String, FirewallError> {
+    run(&find(family.program())?, &[&WAIT[..], &["-S"]].concat(), "")
 }
 
 fn restore(family: Family, text: &str) -> Result<(), FirewallError> {

@@ -1,4 +1,4 @@
-//! The daemon's socket: who may ask, how often, and how much at once.
+//! The daemon's socket: whoever comes is let in or refused, and has a worker.
 
 use std::{
     collections::HashMap,
@@ -23,6 +23,7 @@ use std::{
 };
 
 use tokio::{
+    io::AsyncReadExt,
     net::UnixListener,
     process::{Child, Command},
     task::JoinSet,
@@ -30,30 +31,19 @@ use tokio::{
 };
 
 use super::{
+    callers::Callers,
     pool::Pool,
     protocol::{Answer, Connection, Peer},
     worker::{self, REFUSED, WORKER},
 };
-use crate::{
-    audit::store::group_of, dns::Bucket, isolate::spawn::inherit, supervise::error::RunError,
-};
+use crate::{audit::store::group_of, isolate::spawn::inherit, supervise::error::RunError};
 
 /// First argument of this program when it is to close connections.
 pub const CLOSER: &str = "__close";
 
-/// Runs that one user may have at once, and that all may have together.
-const RUNS_MAX: u32 = 32;
-const RUNS_OF_ALL_MAX: usize = 256;
-/// Requests that one user may make at once, and how long until there is one more. One that is refused is dear: it makes a line of
-/// the ledger.
-const BURST: u32 = 128;
-const EVERY: Duration = Duration::from_secs(1);
-const REFUSED_COSTS: u32 = 4;
-/// How often it is recorded that one user asks too much.
-const RECORD_EVERY: Duration = Duration::from_secs(10);
 /// How often is looked whether something is to be recorded, or closed.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Refused connections that are closed together.
+/// Connections that are closed together.
 const CLOSED_TOGETHER: usize = 64;
 /// The exit code of a caller who asks too much, as that of a sandbox that could not be set up.
 const TOO_MUCH: u8 = 122;
@@ -64,28 +54,31 @@ pub(in crate::supervise) struct Door {
     socket: PathBuf,
     store: PathBuf,
     resolvers: Vec<SocketAddr>,
-    callers: HashMap<u32, Caller>,
+    callers: Callers,
     /// Every process of ours that has not ended, by the number that it has here.
-    workers: JoinSet<(u64, io::Result<ExitStatus>)>,
+    workers: JoinSet<(u64, Came)>,
     started: u64,
-    /// Those that serve a user.
-    serving: HashMap<u64, u32>,
+    /// Those that serve a user, or have.
+    serving: HashMap<u64, Serving>,
     pool: Pool,
-    /// Connections that are refused, and not closed yet.
-    refused: Vec<StdUnixStream>,
+    /// What is to be closed, and not by this process.
+    closing: Vec<StdUnixStream>,
     /// Whether a thread writes to the ledger.
     recording: Arc<AtomicBool>,
     look: Interval,
 }
 
-/// One user.
-struct Caller {
-    running: u32,
-    bucket: Bucket,
-    /// Refused since that was last recorded, the last of them and why, and when that was.
-    untold: u64,
-    last: Option<(Peer, &'static str)>,
-    told: Option<Instant>,
+/// What is heard of a process.
+enum Came {
+    /// Whoever it served has been answered.
+    Answered,
+    Ended(io::Result<ExitStatus>),
+}
+
+/// Whom a worker serves.
+struct Serving {
+    uid: u32,
+    is_answered: bool,
 }
 
 impl Door {
@@ -139,12 +132,12 @@ impl Door {
             socket: socket.to_owned(),
             store: store.to_owned(),
             resolvers: resolvers.to_vec(),
-            callers: HashMap::new(),
+            callers: Callers::default(),
             workers: JoinSet::new(),
             started: 0,
             serving: HashMap::new(),
             pool: Pool::new(),
-            refused: Vec::new(),
+            closing: Vec::new(),
             recording: Arc::default(),
             look: interval(LOOK_EVERY),
         })
@@ -154,7 +147,8 @@ impl Door {
     pub(in crate::supervise) async fn next(&mut self) {
         tokio::select! {
             Some(ended) = self.workers.join_next() => match ended {
-                Ok((number, ended)) => self.ended(number, ended),
+                Ok((number, Came::Answered)) => self.answered(number),
+                Ok((number, Came::Ended(ended))) => self.ended(number, ended),
                 Err(error) => tracing::error!(%error, "a worker is not waited for any more, by a fault of ours"),
             },
             accepted = self.listener.accept() => {
@@ -167,30 +161,37 @@ impl Door {
             }
             _ = self.look.tick() => {
                 self.record_what_is_due();
-                self.close();
                 self.fill_pool();
+                self.close();
             }
         }
     }
 
+    /// A run is over for its caller, who may ask for the next.
+    fn answered(&mut self, number: u64) {
+        if let Some(serving) = self.serving.get_mut(&number)
+            && !std::mem::replace(&mut serving.is_answered, true)
+        {
+            self.callers.leave(serving.uid);
+        }
+    }
+
     fn ended(&mut self, number: u64, ended: io::Result<ExitStatus>) {
-        let uid = self.serving.remove(&number);
-        if self.pool.ended(number) {
-            self.pool.back_off(Instant::now());
+        self.answered(number);
+        let now = Instant::now();
+        let uid = self.serving.remove(&number).map(|serving| serving.uid);
+        if let Some(line) = self.pool.ended(number) {
+            self.closing.push(line);
+            self.pool.back_off(now);
         }
         self.fill_pool();
-        let caller = uid.and_then(|uid| self.callers.get_mut(&uid));
         let was_refused = ended
             .as_ref()
             .is_ok_and(|status| status.code() == Some(REFUSED.into()));
-        if let Some(caller) = caller {
-            caller.running = caller.running.saturating_sub(1);
-            if was_refused {
-                let now = Instant::now();
-                let _paid = (1..REFUSED_COSTS)
-                    .filter(|_| caller.bucket.take(now))
-                    .count();
-            }
+        if let Some(uid) = uid
+            && was_refused
+        {
+            self.callers.charge(uid, now);
         }
         match ended {
             Ok(status) if status.success() || was_refused => {}
@@ -203,26 +204,10 @@ impl Door {
         stream.set_nonblocking(false)?;
         let peer = Peer::of(&stream)?;
         let now = Instant::now();
-        let running = self.serving.len();
-        let caller = self.callers.entry(peer.uid).or_insert_with(|| Caller {
-            running: 0,
-            bucket: Bucket::new(BURST, EVERY, now),
-            untold: 0,
-            last: None,
-            told: None,
-        });
-        let why = if !caller.bucket.take(now) {
-            "too many requests: ask again in a second"
-        } else if caller.running >= RUNS_MAX {
-            "too many runs at once: wait until some have ended"
-        } else if running >= RUNS_OF_ALL_MAX {
-            "too many runs of all users at once: wait until some have ended"
-        } else {
-            caller.running += 1;
-            return self.serve(peer.uid, stream, now);
+        let why = match self.callers.admit(peer, now) {
+            Ok(()) => return self.serve(peer.uid, stream, now),
+            Err(why) => why,
         };
-        caller.untold += 1;
-        caller.last = Some((peer, why));
         let answer = Answer::Refused {
             code: TOO_MUCH,
             why: why.to_owned(),
@@ -230,16 +215,17 @@ impl Door {
         let connection = Connection::of(stream);
         // It fits into what the socket holds, so this never waits.
         let _gone = connection.say(&answer, &[]);
-        self.refused.push(connection.into());
-        if self.refused.len() >= CLOSED_TOGETHER {
+        self.closing.push(connection.into());
+        if self.closing.len() >= CLOSED_TOGETHER {
             self.close();
         }
         Ok(())
     }
 
-    /// Closes refused connections, by the end of a process: what a caller has sent may make whoever closes it wait.
+    /// Closes what is to be closed, by the end of a process: what a caller has sent may make whoever closes it wait, and what
+    /// others have sent whoever closes any unix socket (`unix_gc`, `net/unix/garbage.c`, before Linux 6.9).
     fn close(&mut self) {
-        if self.refused.is_empty() {
+        if self.closing.is_empty() {
             return;
         }
         let mut command = Command::new("/proc/self/exe");
@@ -252,17 +238,17 @@ impl Door {
             .process_group(0);
         inherit(
             command.as_std_mut(),
-            self.refused.iter().map(AsRawFd::as_raw_fd).collect(),
+            self.closing.iter().map(AsRawFd::as_raw_fd).collect(),
         );
         match command.spawn() {
             Ok(mut closer) => {
                 // It has them, so this closes none. Then its input ends, and it does.
-                self.refused.clear();
+                self.closing.clear();
                 drop(closer.stdin.take());
                 self.wait_for(closer);
             }
             // Tried again at the next look.
-            Err(error) => tracing::error!(%error, "refused connections cannot be closed yet"),
+            Err(error) => tracing::error!(%error, "connections cannot be closed yet"),
         }
     }
 
@@ -271,17 +257,7 @@ impl Door {
         if self.recording.load(Ordering::Relaxed) {
             return;
         }
-        let now = Instant::now();
-        let is_due = |caller: &&mut Caller| {
-            let told = caller.told;
-            caller.untold > 0 && told.is_none_or(|told| now.duration_since(told) >= RECORD_EVERY)
-        };
-        let due: Vec<(Peer, String)> = self
-            .callers
-            .values_mut()
-            .filter(is_due)
-            .filter_map(|caller| caller.tell(now))
-            .collect();
+        let due = self.callers.due(Instant::now());
         if due.is_empty() {
             return;
         }
@@ -300,16 +276,25 @@ impl Door {
     }
 
     fn serve(&mut self, uid: u32, stream: StdUnixStream, now: Instant) -> io::Result<()> {
-        let handed = self.pool.hand_over(stream, now);
-        match handed.or_else(|stream| self.start_for(stream)) {
+        let number = match self.pool.hand_over(&stream, now) {
+            Some((number, line)) => {
+                // The worker may be gone before they are closed here.
+                self.closing.extend([stream, line]);
+                Ok(number)
+            }
+            None => self.start_for(stream),
+        };
+        match number {
             Ok(number) => {
-                self.serving.insert(number, uid);
+                let serving = Serving {
+                    uid,
+                    is_answered: false,
+                };
+                self.serving.insert(number, serving);
                 Ok(())
             }
             Err(error) => {
-                if let Some(caller) = self.callers.get_mut(&uid) {
-                    caller.running -= 1;
-                }
+                self.callers.leave(uid);
                 Err(error)
             }
         }
@@ -317,13 +302,9 @@ impl Door {
 
     /// Starts a worker for this connection.
     fn start_for(&mut self, stream: StdUnixStream) -> io::Result<u64> {
-        // Where there is no worker to have the last of it.
-        let kept = stream.try_clone()?;
-        let started = self.start_worker(stream, &[]);
-        if started.is_err() {
-            self.refused.push(kept);
-        }
-        started
+        // The worker may be gone before it is closed here.
+        self.closing.push(stream.try_clone()?);
+        self.start_worker(stream, &[])
     }
 
     fn start_worker(&mut self, input: StdUnixStream, options: &[&str]) -> io::Result<u64> {
@@ -343,11 +324,19 @@ impl Door {
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(input)))
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             // What interrupts the daemon at a terminal is not for runs.
             .process_group(0);
-        let worker = command.spawn()?;
-        Ok(self.wait_for(worker))
+        let mut worker = command.spawn()?;
+        let output = worker.stdout.take();
+        let number = self.wait_for(worker);
+        if let Some(mut output) = output {
+            self.workers.spawn(async move {
+                let _nothing = output.read(&mut [0]).await;
+                (number, Came::Answered)
+            });
+        }
+        Ok(number)
     }
 
     /// Has the end of a process be known, under this number.
@@ -355,13 +344,16 @@ impl Door {
         self.started += 1;
         let number = self.started;
         self.workers
-            .spawn(async move { (number, process.wait().await) });
+            .spawn(async move { (number, Came::Ended(process.wait().await)) });
         number
     }
 
     /// Has as many workers wait for a caller as are to.
     fn fill_pool(&mut self) {
         let now = Instant::now();
+        if self.pool.is_idle(now) {
+            self.closing.extend(self.pool.let_go());
+        }
         for _ in 0..self.pool.missing(now) {
             let started = StdUnixStream::pair().and_then(|(line, input)| {
                 let number = self.start_worker(input, &["--ahead"])?;
@@ -370,19 +362,9 @@ impl Door {
             if let Err(error) = started {
                 tracing::error!(%error, "no worker waits for callers");
                 self.pool.back_off(now);
+                break;
             }
         }
-    }
-}
-
-impl Caller {
-    /// What is to be told of them, as from now on it is.
-    fn tell(&mut self, now: Instant) -> Option<(Peer, String)> {
-        let (peer, why) = self.last?;
-        let told = format!("{why} ({} requests since the last such line)", self.untold);
-        self.told = Some(now);
-        self.untold = 0;
-        Some((peer, told))
     }
 }
 
@@ -398,12 +380,8 @@ fn record(store: &Path, refused: Vec<(Peer, String)>) {
 impl Drop for Door {
     fn drop(&mut self) {
         let _gone = fs::remove_file(&self.socket);
+        self.closing.extend(self.pool.let_go());
         self.close();
-        let now = Instant::now();
-        let untold = self.callers.values_mut().filter(|caller| caller.untold > 0);
-        record(
-            &self.store,
-            untold.filter_map(|caller| caller.tell(now)).collect(),
-        );
+        record(&self.store, self.callers.untold(Instant::now()));
     }
 }

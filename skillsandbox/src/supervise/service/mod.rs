@@ -6,6 +6,7 @@
 //! have made and proved their sandbox before they are handed a connection.
 
 mod ask;
+mod callers;
 mod door;
 mod pool;
 mod protocol;

@@ -46,19 +46,22 @@ impl Pool {
         }
     }
 
-    /// How many are to be started now. When nobody has asked for long, those that wait are let go.
-    pub(super) fn missing(&mut self, now: Instant) -> usize {
-        let is_within = |time: Option<Instant>, limit| {
-            time.is_some_and(|time| now.duration_since(time) < limit)
-        };
-        if !is_within(self.asked, WAIT) {
-            self.waiting.clear();
-            return 0;
-        }
-        if is_within(self.failed, BACK_OFF) {
+    /// How many are to be started now.
+    pub(super) fn missing(&self, now: Instant) -> usize {
+        if self.is_idle(now) || is_within(self.failed, BACK_OFF, now) {
             return 0;
         }
         WAITING.saturating_sub(self.waiting.len())
+    }
+
+    /// Whether nobody has asked for long.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        !is_within(self.asked, WAIT, now)
+    }
+
+    /// The lines of those that wait, who end when these are closed.
+    pub(super) fn let_go(&mut self) -> impl Iterator<Item = UnixStream> {
+        self.waiting.drain(..).map(|waiting| waiting.line)
     }
 
     /// Has this worker, at the other end of this line, wait.
@@ -77,34 +80,34 @@ impl Pool {
         self.failed = Some(now);
     }
 
-    /// Hands a connection to a worker that is ready, and says which; or gives it back, if none is.
+    /// Hands a connection to a worker that is ready, if one is: its number, and the line that is no longer needed.
     pub(super) fn hand_over(
         &mut self,
-        connection: UnixStream,
+        connection: &UnixStream,
         now: Instant,
-    ) -> Result<u64, UnixStream> {
+    ) -> Option<(u64, UnixStream)> {
         self.asked = Some(now);
-        while let Some(at) = self.waiting.iter_mut().position(Waiting::look) {
-            let Waiting { number, line, .. } = self.waiting.remove(at);
-            match send(&line, &connection) {
-                Ok(()) => {
-                    // In this order: the worker ends no sooner than the line, so the last to close the connection is not this.
-                    drop(connection);
-                    drop(line);
-                    return Ok(number);
-                }
-                Err(error) => tracing::warn!(%error, "a worker that waited cannot be reached"),
-            }
+        let at = self.waiting.iter_mut().position(Waiting::look)?;
+        let waiting = self.waiting.get(at)?;
+        if let Err(error) = send(&waiting.line, connection) {
+            tracing::warn!(%error, "a worker that waits cannot be reached");
+            self.back_off(now);
+            return None;
         }
-        Err(connection)
+        let Waiting { number, line, .. } = self.waiting.remove(at);
+        Some((number, line))
     }
 
-    /// Whether this one, which has ended, was still waiting.
-    pub(super) fn ended(&mut self, number: u64) -> bool {
-        let before = self.waiting.len();
-        self.waiting.retain(|waiting| waiting.number != number);
-        self.waiting.len() < before
+    /// The line of this one, which has ended, if it was still waiting.
+    pub(super) fn ended(&mut self, number: u64) -> Option<UnixStream> {
+        let is_it = |waiting: &Waiting| waiting.number == number;
+        let at = self.waiting.iter().position(is_it)?;
+        Some(self.waiting.remove(at).line)
     }
+}
+
+fn is_within(time: Option<Instant>, limit: Duration, now: Instant) -> bool {
+    time.is_some_and(|time| now.duration_since(time) < limit)
 }
 
 impl Waiting {
@@ -164,12 +167,6 @@ pub(super) fn wait_for_connection(mut line: &UnixStream) -> io::Result<Option<Un
     Ok(handed.map(|handed: OwnedFd| handed.into()))
 }
 
-/// Waits until the daemon has closed the connection that it handed over.
-pub(super) fn wait_until_let_go(mut line: &UnixStream) {
-    // An error is an end too.
-    let _end = line.read(&mut [0]);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,13 +181,15 @@ mod tests {
         let mut pool = Pool::new();
         assert_eq!(pool.missing(now), 0);
         let (connection, _caller) = pair();
-        assert!(pool.hand_over(connection, now).is_err());
+        assert!(pool.hand_over(&connection, now).is_none());
         assert_eq!(pool.missing(now), WAITING);
         let (line, worker) = pair();
         pool.add(1, line).expect("a line");
         assert_eq!(pool.missing(now + WAIT / 2), WAITING - 1);
         assert_eq!(pool.missing(now + WAIT), 0);
-        // Let go of while it made its sandbox.
+        assert!(pool.is_idle(now + WAIT) && !pool.is_idle(now));
+        // While it makes its sandbox.
+        assert_eq!(pool.let_go().count(), 1);
         assert!(matches!(wait_for_connection(&worker), Ok(None)));
     }
 
@@ -199,29 +198,24 @@ mod tests {
         let now = Instant::now();
         let mut pool = Pool::new();
         let (connection, caller) = pair();
-        let (gone, _) = pair();
         let (unready, _making) = pair();
         let (line, worker) = pair();
-        for (number, line) in [(1, gone), (2, unready), (3, line)] {
+        for (number, line) in [(1, unready), (2, line)] {
             pool.add(number, line).expect("a line");
         }
-        let waits = std::thread::spawn(move || {
-            let handed = wait_for_connection(&worker);
-            wait_until_let_go(&worker);
-            handed
-        });
-        let mut tried = pool.hand_over(connection, now);
-        while let Err(connection) = tried {
-            tried = pool.hand_over(connection, now);
+        let waits = std::thread::spawn(move || wait_for_connection(&worker));
+        let mut handed = None;
+        while handed.is_none() {
+            handed = pool.hand_over(&connection, now);
         }
-        assert_eq!(tried.ok(), Some(3));
+        assert_eq!(handed.map(|(number, _)| number), Some(2));
         let mut handed = waits.join().expect("no panic").expect("a connection");
         let handed = handed.as_mut().expect("a connection");
         handed.write_all(b"heard").expect("a caller");
         let mut heard = [0; 5];
         (&caller).read_exact(&mut heard).expect("words");
         assert_eq!(&heard, b"heard");
-        assert!(!pool.ended(3) && pool.ended(2));
+        assert!(pool.ended(2).is_none() && pool.ended(1).is_some());
     }
 
     #[test]
@@ -229,9 +223,23 @@ mod tests {
         let now = Instant::now();
         let mut pool = Pool::new();
         let (connection, _caller) = pair();
-        let _none = pool.hand_over(connection, now);
+        assert!(pool.hand_over(&connection, now).is_none());
         pool.back_off(now);
         assert_eq!(pool.missing(now + BACK_OFF / 2), 0);
         assert_eq!(pool.missing(now + BACK_OFF), WAITING);
+    }
+
+    #[test]
+    fn one_that_cannot_be_reached_leaves_the_connection_to_another() {
+        let now = Instant::now();
+        let mut pool = Pool::new();
+        let (connection, _caller) = pair();
+        let (line, mut worker) = pair();
+        pool.add(1, line).expect("a line");
+        worker.write_all(&[0]).expect("it is ready");
+        drop(worker);
+        assert!(pool.hand_over(&connection, now).is_none());
+        assert_eq!(pool.missing(now), 0);
+        assert!(pool.ended(1).is_some());
     }
 }

@@ -24,7 +24,7 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     pipe::{PipeFlags, pipe_with},
     process::{Signal, getpid, kill_process},
-    stdio::dup2_stdin,
+    stdio::{dup2_stdin, dup2_stdout},
 };
 
 use super::{
@@ -44,7 +44,8 @@ use crate::{
     },
 };
 
-/// First argument of this program when it is to be a worker; the connection is its standard input.
+/// First argument of this program when it is to be a worker. Its standard input is the connection, or what leads to the
+/// daemon that hands one over; it closes its standard output when its caller has been answered.
 pub const WORKER: &str = "__worker";
 /// How a worker exits whose caller was refused.
 pub const REFUSED: u8 = 3;
@@ -86,34 +87,32 @@ type Handed = Vec<OwnedFd>;
 impl Worker {
     /// Serves the connection that is this process's standard input, to its end.
     pub fn serve(&self) -> Result<Served, RunError> {
-        self.serve_in(None, take_input()?)
+        self.serve_in(&mut None, take_input()?)
     }
 
     /// Makes a sandbox, and serves the connection that then comes from the daemon, at the other end of standard input.
     pub fn serve_ahead(&self) -> Result<Served, RunError> {
         let line = take_input()?;
-        let ready = Ready::make_ahead()?;
-        match pool::wait_for_connection(&line) {
-            Ok(Some(stream)) => {
-                let served = self.serve_in(Some(ready), stream);
-                pool::wait_until_let_go(&line);
-                served
-            }
-            other => {
-                ready.sandbox.take_down()?;
-                other.map_err(ServiceError::from)?;
-                Ok(Served::Nobody)
-            }
+        let mut ahead = Some(Ready::make_ahead()?);
+        let served = match pool::wait_for_connection(&line) {
+            Ok(Some(stream)) => self.serve_in(&mut ahead, stream),
+            Ok(None) => Ok(Served::Nobody),
+            Err(error) => Err(ServiceError::from(error).into()),
+        };
+        if let Some(unused) = ahead {
+            unused.take_down();
         }
+        served
     }
 
-    fn serve_in(&self, mut ahead: Option<Ready>, stream: UnixStream) -> Result<Served, RunError> {
+    fn serve_in(&self, ahead: &mut Option<Ready>, stream: UnixStream) -> Result<Served, RunError> {
+        let answered = take_output()?;
         let connection = Arc::new(Connection::of(stream));
         let peer = connection.peer()?;
         connection.say_within(PATIENCE)?;
         let limit = self.limit(peer, "it was not heard, or not begun, in time")?;
         let mut has_ended = false;
-        let ran = self.run(&mut ahead, &connection, peer, limit, |outcome| {
+        let ran = self.run(ahead, &connection, peer, limit, |outcome| {
             tracing::info!(
                 uid = peer.uid,
                 pid = peer.pid,
@@ -131,6 +130,7 @@ impl Worker {
                 },
                 &[],
             );
+            drop(answered);
         });
         let served = match ran {
             Ok(_) => Served::Run,
@@ -148,9 +148,6 @@ impl Worker {
         };
         // Closed by the end of this process.
         std::mem::forget(connection);
-        if let Some(unused) = ahead {
-            unused.sandbox.take_down()?;
-        }
         Ok(served)
     }
 
@@ -319,6 +316,14 @@ fn take_input() -> Result<UnixStream, ServiceError> {
     let input = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     dup2_stdin(File::open("/dev/null")?)?;
     Ok(input.into())
+}
+
+/// What this process has as its standard output, which then goes nowhere.
+fn take_output() -> Result<OwnedFd, ServiceError> {
+    let output = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
+    let null = File::options().write(true).open("/dev/null")?;
+    dup2_stdout(null)?;
+    Ok(output)
 }
 
 /// Keeps that somebody was refused.
