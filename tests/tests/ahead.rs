@@ -37,7 +37,7 @@ impl Ran {
         run.arg("--manifest").arg(ground.manifest(manifest));
         let output = run.arg("--").args(command).output().expect("a run");
         let text = fs::read_to_string(&events).unwrap_or_default();
-        let records = text.lines().map(|line| serde_json::from_str(line));
+        let records = text.lines().map(serde_json::from_str);
         Self {
             output,
             records: records.collect::<Result<_, _>>().expect("records"),

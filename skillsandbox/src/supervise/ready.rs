@@ -82,7 +82,7 @@ impl Ready {
                 match ready.fit(tables, &wanted) {
                     Ok(ready) => return Ok(ready),
                     Err(error) => {
-                        tracing::warn!(%error, "a sandbox that was made ahead is not used")
+                        tracing::warn!(%error, "a sandbox that was made ahead is not used");
                     }
                 }
             } else {

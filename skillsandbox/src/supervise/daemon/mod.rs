@@ -1,6 +1,7 @@
 //! Keeps the policies of a host attached: those of files in a folder, to the cgroups that they are for, now and when such a
 //! cgroup comes. What it attached stays in force when it ends, and it goes on with it when it starts again.
 
+mod clean_up;
 mod policies;
 
 use std::{
@@ -21,9 +22,7 @@ use tokio::{
 };
 
 use super::{
-    attach::{
-        self, Answer, Asked, AttachRequest, Recorded, Request, Told, detach, list, record, requests,
-    },
+    attach::{Answer, Asked, AttachRequest, Recorded, Request, Told, record, requests},
     error::RunError,
     interruptions::Interruptions,
     service::Door,
@@ -36,8 +35,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long it takes until something that failed is tried again: ever longer.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 const AGAIN_AT_MOST: Duration = Duration::from_mins(1);
-/// How long nobody is served while what nobody wants is detached; the next look goes on with it.
-const DETACH_FOR: Duration = Duration::from_secs(1);
 
 /// What the daemon does.
 #[derive(Clone, Debug)]
@@ -209,21 +206,7 @@ impl Daemon {
         match self.policies() {
             Ok(policies) => {
                 self.trouble = None;
-                if self.may_be_left {
-                    let looks = [&self.last, &policies];
-                    let (all, undetached) = match self.detach_what_nobody_wants(&looks, DETACH_FOR)
-                    {
-                        Ok(all) => (all, None),
-                        Err(error) => (false, Some(error.to_string())),
-                    };
-                    self.may_be_left = !all;
-                    if let Some(why) = &undetached
-                        && self.undetached != undetached
-                    {
-                        tracing::error!("what nobody wants any more may stay in force: {why}");
-                    }
-                    self.undetached = undetached;
-                }
+                self.clean_up(&policies);
                 self.keep(policies);
             }
             // What is in force stays.
@@ -241,45 +224,6 @@ impl Daemon {
         let folder = &self.request.policies;
         policies::read(folder, &self.hierarchy)
             .map_err(|error| RunError::state("read the policies in", folder, error))
-    }
-
-    /// Detaches what is attached by a policy that none of these looks found, and that no task of ours has: an earlier
-    /// daemon's, or of a task that failed. Whether it came to the end of them in that time; of those that cannot be detached,
-    /// why the last cannot.
-    fn detach_what_nobody_wants(
-        &self,
-        looks: &[&Policies],
-        time: Duration,
-    ) -> Result<bool, RunError> {
-        let started = Instant::now();
-        let mut failed = None;
-        for listed in list()? {
-            let Some(file) = policies::file_of(&self.request.policies, &listed) else {
-                continue;
-            };
-            let left = listed.state != attach::Standing::Recorded;
-            let unwanted = looks.iter().all(|look| {
-                let wanted = look.wanted.get(&listed.name);
-                // One that cannot be read keeps what it had.
-                wanted.is_none_or(|wanted| Some(&wanted.place) != listed.cgroup.as_ref())
-                    && !look.troubles.contains_key(&file)
-            });
-            if !(left && unwanted) {
-                continue;
-            }
-            if started.elapsed() > time {
-                return Ok(false);
-            }
-            // The others go, whatever becomes of this one.
-            match detach(&listed.name) {
-                Ok(()) => {
-                    tracing::info!(name = listed.name, "detached: no policy is for it any more");
-                }
-                Err(error) => failed = Some(error),
-            }
-            (self.tell)(Said::Detaching);
-        }
-        failed.map_or(Ok(true), Err)
     }
 
     /// Has every policy attached, and no other.
