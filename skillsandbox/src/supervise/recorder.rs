@@ -34,15 +34,18 @@ use crate::{
 
 /// Events taken before the ring of denials is looked at again.
 const BATCH: usize = 8192;
-/// How long an event may lie on a ring that is not half full.
+/// How long an event that was allowed may lie on a ring that is not half full; and where none has come for a while. Who
+/// looks a hundred times a second in each of a thousand cgroups takes a processor.
 const LATENCY: Duration = Duration::from_millis(10);
+const LATENCY_IDLE: Duration = Duration::from_millis(250);
 /// Notes that may wait. Whoever has one more waits with it: none is lost.
 const MESSAGES_MAX: usize = 1024;
 /// Of this thread alone (`setpriority(2)`): a ring that fills while the skill runs loses events, so the skill
 /// waits for whoever empties it.
 const NICE: i32 = -10;
-/// How often losses are looked for.
+/// How often losses are looked for; and where nothing has come for a while.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
+const COUNTERS_EVERY_IDLE: Duration = Duration::from_secs(5);
 
 /// What the recorder knows of its sandbox.
 pub(super) struct About {
@@ -73,6 +76,23 @@ enum Message {
     Leave,
 }
 
+/// What is to be said to the thread.
+#[derive(Clone)]
+struct Outbox {
+    messages: mpsc::SyncSender<Message>,
+    /// An eventfd(2) that wakes it.
+    wake: Arc<OwnedFd>,
+}
+
+impl Outbox {
+    fn send(&self, message: Message) {
+        // A recorder that is gone says why when it is joined.
+        let _gone = self.messages.send(message);
+        // If it cannot be woken, it looks soon.
+        let _asleep = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+    }
+}
+
 /// What a recorder has come to.
 pub(super) struct Finished {
     pub(super) summary: Summary,
@@ -82,9 +102,7 @@ pub(super) struct Finished {
 
 /// The thread.
 pub(super) struct Recorder {
-    messages: mpsc::SyncSender<Message>,
-    /// Can be read when there is a last message, for which nobody is to wait.
-    wake: Arc<OwnedFd>,
+    outbox: Outbox,
     thread: JoinHandle<Result<Option<Finished>, KernelError>>,
 }
 
@@ -104,10 +122,11 @@ impl Recorder {
             end_it: about.outlives_recorder,
         };
         let (messages, inbox) = mpsc::sync_channel(MESSAGES_MAX);
-        let wake = eventfd(0, EventfdFlags::CLOEXEC);
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = wake.map_err(io::Error::from);
         let wake = Arc::new(wake.map_err(RunError::process("start the recorder"))?);
         let woken = Arc::clone(&wake);
+        let outbox = Outbox { messages, wake };
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || {
@@ -123,30 +142,23 @@ impl Recorder {
                 )
             })
             .map_err(RunError::process("start the recorder"))?;
-        Ok(Self {
-            messages,
-            wake,
-            thread,
-        })
+        Ok(Self { outbox, thread })
     }
 
     /// Puts something that userspace has to say on record.
     pub(super) fn note(&self, note: Note) {
-        // A recorder that is gone says why when it is joined.
-        let _gone = self.messages.send(Message::Note(note));
+        self.outbox.send(Message::Note(note));
     }
 
     /// A way for another thread to do the same.
     pub(super) fn noting(&self) -> impl Fn(Note) + Send + Sync + 'static {
-        let messages = self.messages.clone();
-        move |note| {
-            let _gone = messages.send(Message::Note(note));
-        }
+        let outbox = self.outbox.clone();
+        move |note| outbox.send(Message::Note(note))
     }
 
     /// Takes what is left on the rings and closes the record. Nothing may run in the sandbox.
     pub(super) fn finish(self, ending: Ending) -> Result<Finished, RunError> {
-        self.say_last(Message::End(ending));
+        self.outbox.send(Message::End(ending));
         let failed = |why| RunError::process("record events")(io::Error::other(why));
         let finished = self.joined()?;
         finished.ok_or_else(|| failed("it left when something could not be kept"))
@@ -154,14 +166,8 @@ impl Recorder {
 
     /// Takes what is on the rings and leaves the record open, for the next recorder.
     pub(super) fn leave(self) -> Result<(), RunError> {
-        self.say_last(Message::Leave);
+        self.outbox.send(Message::Leave);
         self.joined().map(drop)
-    }
-
-    fn say_last(&self, message: Message) {
-        let _gone = self.messages.send(message);
-        // If it cannot be woken, it looks soon.
-        let _asleep = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
     }
 
     fn joined(self) -> Result<Option<Finished>, RunError> {
@@ -199,6 +205,7 @@ fn record(
         collector.add(name, sink);
     }
     let mut counted = Instant::now();
+    let mut latency = LATENCY;
     loop {
         #[cfg(feature = "bpf-log")]
         if let Some(log) = &mut program_log {
@@ -238,10 +245,20 @@ fn record(
             }
             return Ok(Some(Finished { summary, running }));
         }
-        if take(&mut rings, &mut collector, failures) < BATCH {
-            wait(&rings, wake);
+        let taken = take(&mut rings, &mut collector, failures);
+        latency = match taken {
+            0 => (latency * 2).min(LATENCY_IDLE),
+            _ => LATENCY,
+        };
+        if taken < BATCH {
+            wait(&rings, wake, latency);
         }
-        if counted.elapsed() > COUNTERS_EVERY {
+        let every = if latency < LATENCY_IDLE {
+            COUNTERS_EVERY
+        } else {
+            COUNTERS_EVERY_IDLE
+        };
+        if counted.elapsed() > every {
             counted = Instant::now();
             repeats(&mut rings, &mut collector, failures)?;
             collector.skipped(attached.skipped()?);
@@ -316,7 +333,7 @@ impl Failures {
 }
 
 /// Waits until something urgent comes, or until it is time to look.
-fn wait(rings: &Rings, wake: &OwnedFd) {
+fn wait(rings: &Rings, wake: &OwnedFd, latency: Duration) {
     let [denials, events] = rings.descriptors();
     let mut polled = [
         PollFd::new(&events, PollFlags::IN),
@@ -325,8 +342,9 @@ fn wait(rings: &Rings, wake: &OwnedFd) {
     ];
     let latency = Timespec {
         tv_sec: 0,
-        tv_nsec: LATENCY.subsec_nanos().into(),
+        tv_nsec: latency.subsec_nanos().into(),
     };
     // An interrupted wait is a short one.
     let _interrupted = poll(&mut polled, Some(&latency));
+    let _not_woken = rustix::io::read(wake, &mut [0; 8]);
 }

@@ -28,7 +28,7 @@ use super::{
     service::Door,
 };
 use crate::isolate::cgroup::Hierarchy;
-use policies::{Policies, Wanted};
+use policies::{Files, Policies, Wanted};
 
 /// How often policies and cgroups are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -85,6 +85,7 @@ struct Daemon {
     failed: HashMap<String, Failure>,
     tasks: JoinSet<(String, Result<Recorded, RunError>)>,
     leaving: watch::Sender<bool>,
+    files: Files,
     /// What the last look found.
     last: Policies,
     /// Whether something may be attached since that nobody wants and no task has.
@@ -138,6 +139,7 @@ impl Daemon {
             failed: HashMap::new(),
             tasks: JoinSet::new(),
             leaving: watch::Sender::new(false),
+            files: Files::default(),
             last: Policies::default(),
             may_be_left: true,
             trouble: None,
@@ -220,9 +222,9 @@ impl Daemon {
         }
     }
 
-    fn policies(&self) -> Result<Policies, RunError> {
+    fn policies(&mut self) -> Result<Policies, RunError> {
         let folder = &self.request.policies;
-        policies::read(folder, &self.hierarchy)
+        policies::read(&mut self.files, folder, &self.hierarchy)
             .map_err(|error| RunError::state("read the policies in", folder, error))
     }
 

@@ -5,6 +5,8 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -15,13 +17,15 @@ use crate::{
 
 /// Hexadecimal digits of a cgroup's mark, where a policy can be of several.
 const MARK_DIGITS: usize = 8;
+/// How long a file has been as it is, to be known by its times.
+const SETTLED_AFTER_SECONDS: u64 = 2;
 
 /// A cgroup that is to have a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) file: PathBuf,
     /// The policy's text.
-    pub(super) text: String,
+    pub(super) text: Arc<str>,
     /// The cgroup, from the root of the hierarchy on.
     pub(super) place: PathBuf,
 }
@@ -33,8 +37,28 @@ pub(super) struct Policies {
     pub(super) troubles: BTreeMap<PathBuf, String>,
 }
 
+/// What files said when they were last read. One that is as it was is not read again: they may be a thousand, and are looked
+/// at each second.
+#[derive(Debug, Default)]
+pub(super) struct Files(BTreeMap<PathBuf, (Stamp, Policy)>);
+
+/// What changes with a file: device, inode, size, and when it was changed.
+type Stamp = (u64, u64, u64, (i64, i64));
+
+/// The cgroups that a policy is for, and its text.
+#[derive(Clone, Debug)]
+struct Policy {
+    pattern: CgroupPattern,
+    text: Arc<str>,
+}
+
 /// Reads the policies of this folder. Nothing is taken for absent that only cannot be looked at.
-pub(super) fn read(folder: &Path, hierarchy: &Hierarchy) -> io::Result<Policies> {
+pub(super) fn read(
+    files: &mut Files,
+    folder: &Path,
+    hierarchy: &Hierarchy,
+) -> io::Result<Policies> {
+    let mut known = std::mem::take(&mut files.0);
     let mut policies = Policies::default();
     let entries = fs::read_dir(folder)?;
     if !is_roots(&fs::metadata(folder)?) {
@@ -47,7 +71,15 @@ pub(super) fn read(folder: &Path, hierarchy: &Hierarchy) -> io::Result<Policies>
         if file.extension().is_none_or(|extension| extension != "yaml") {
             continue;
         }
-        let wanted = match one(&file, hierarchy) {
+        let wanted = roots(&file).and_then(|found| {
+            let (stamp, policy) = policy(&file, &found, known.remove(&file))?;
+            let wanted = wanted(&file, &policy, hierarchy)?;
+            if let Some(stamp) = stamp {
+                files.0.insert(file.clone(), (stamp, policy));
+            }
+            Ok(wanted)
+        });
+        let wanted = match wanted {
             Ok(wanted) => wanted,
             Err(why) => {
                 policies.troubles.insert(file, why);
@@ -71,32 +103,65 @@ pub(super) fn read(folder: &Path, hierarchy: &Hierarchy) -> io::Result<Policies>
     Ok(policies)
 }
 
-/// The cgroups that one policy is for, by the names that they get.
-fn one(file: &Path, hierarchy: &Hierarchy) -> Result<Vec<(String, Wanted)>, String> {
-    let stem = file.file_stem().and_then(|stem| stem.to_str());
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let stem = stem
-        .filter(|stem| stem.len() <= 30 && stem.bytes().all(plain))
-        .ok_or("its name is not of at most 30 letters, digits, - and _, and .yaml")?;
+/// A file as it is, if it is root's.
+fn roots(file: &Path) -> Result<fs::Metadata, String> {
     let found = fs::symlink_metadata(file).map_err(|error| error.to_string())?;
     if !found.is_file() || !is_roots(&found) {
         return Err("it is not a regular file of root's that nobody else can write".to_owned());
+    }
+    Ok(found)
+}
+
+/// What a file says, and how it is known again, if it is.
+fn policy(
+    file: &Path,
+    found: &fs::Metadata,
+    known: Option<(Stamp, Policy)>,
+) -> Result<(Option<Stamp>, Policy), String> {
+    let changed = (found.ctime(), found.ctime_nsec());
+    let stamp = (found.dev(), found.ino(), found.len(), changed);
+    if let Some((before, policy)) = known
+        && before == stamp
+    {
+        return Ok((Some(stamp), policy));
     }
     let (manifest, text) = Manifest::load_with_text(file).map_err(|error| error.to_string())?;
     let pattern = manifest
         .cgroup
         .ok_or("it does not say which cgroups it is for: `cgroup: /system.slice/NAME.service`")?;
-    let places = places(&pattern.value, hierarchy.root())
+    let policy = Policy {
+        pattern: pattern.value,
+        text: text.into(),
+    };
+    // The clock of files is coarse: one that has just been changed may be again, and not show it.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_secs()).cast_signed();
+    let is_settled = now.abs_diff(found.ctime()) > SETTLED_AFTER_SECONDS;
+    Ok((is_settled.then_some(stamp), policy))
+}
+
+/// The cgroups that one policy is for, by the names that they get.
+fn wanted(
+    file: &Path,
+    policy: &Policy,
+    hierarchy: &Hierarchy,
+) -> Result<Vec<(String, Wanted)>, String> {
+    let stem = file.file_stem().and_then(|stem| stem.to_str());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let stem = stem
+        .filter(|stem| stem.len() <= 30 && stem.bytes().all(plain))
+        .ok_or("its name is not of at most 30 letters, digits, - and _, and .yaml")?;
+    let places = places(&policy.pattern, hierarchy.root())
         .map_err(|error| format!("its cgroups cannot be listed: {error}"))?;
     let wanted = places.into_iter().map(|place| {
-        let name = if pattern.value.is_of_many() {
+        let name = if policy.pattern.is_of_many() {
             marked(stem, &place)
         } else {
             stem.to_owned()
         };
         let wanted = Wanted {
             file: file.to_owned(),
-            text: text.clone(),
+            text: Arc::clone(&policy.text),
             place,
         };
         (name, wanted)
@@ -170,6 +235,36 @@ fn there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_read_again_when_it_has_changed_and_only_then() {
+        let file = std::env::temp_dir().join(format!("skillsandbox-{}.yaml", std::process::id()));
+        let text = |name: &str| {
+            format!(
+                "cgroup: /{name}\nskill: {{name: a, version: '1'}}\nentrypoint: {{command: /x}}\n"
+            )
+        };
+        let look = |known| {
+            let found = fs::metadata(&file).unwrap();
+            let (stamp, policy) = policy(&file, &found, known).unwrap();
+            (stamp, policy.text.to_string(), found)
+        };
+        fs::write(&file, text("one")).unwrap();
+        // It may be changed again at what looks like the same time.
+        let (stamp, read, found) = look(None);
+        assert_eq!((stamp, read), (None, text("one")));
+        let changed = (found.ctime(), found.ctime_nsec());
+        let stamp = (found.dev(), found.ino(), found.len(), changed);
+        let kept = Policy {
+            pattern: "/kept".parse().unwrap(),
+            text: "as it was kept".into(),
+        };
+        let (again, read, _) = look(Some((stamp, kept.clone())));
+        assert_eq!((again, &*read), (Some(stamp), "as it was kept"));
+        let earlier = (stamp.0, stamp.1, stamp.2, (changed.0, changed.1 - 1));
+        assert_eq!(look(Some((earlier, kept))).1, text("one"));
+        fs::remove_file(&file).unwrap();
+    }
 
     #[test]
     fn a_pattern_is_of_the_folders_that_are_there() {
