@@ -28,6 +28,10 @@ const SANDBOX_RUNTIME_VERSION: &str = "0.0.83";
 const SETTINGS: &str = r#"{"network": {"allowedDomains": [], "deniedDomains": []},
     "filesystem": {"denyRead": [], "allowWrite": ["/tmp"], "denyWrite": []}}"#;
 
+/// Nothing of the network, as `bwrap --unshare-all` and those settings have it.
+const MANIFEST: &str = r#"{"skill": {"name": "idle", "version": "1"},
+    "permissions": {}, "entrypoint": {"command": "/usr/bin/true"}}"#;
+
 /// A way to start the program, as a reader would type it.
 struct Way {
     name: &'static str,
@@ -121,7 +125,8 @@ pub(super) fn starts(scene: &Scene, programs: &Programs) -> Result<Table> {
 }
 
 fn ways(scene: &Scene, programs: &Programs, runtime: Option<&Path>) -> Result<Vec<Way>> {
-    let manifest = scene.skill().join("skillsandbox.yaml");
+    let manifest = scene.output("idle.yaml");
+    fs::write(&manifest, MANIFEST)?;
     let settings = scene.output("settings.json");
     fs::write(&settings, SETTINGS)?;
     let text = |path: &Path| path.display().to_string();
