@@ -28,8 +28,12 @@ use crate::{
 /// The fill of a ring is looked at once in this many events; a power of two. A wake-up is an
 /// interrupt that the processor sends itself, which in a virtual machine costs as much as several
 /// events, so they must be rare even while the reader is behind. Between two looks comes 1 MiB at
-/// the most, with the longest paths: half of what is then still free of a sandbox's ring.
+/// the most, with the longest paths: half of what is then still free of a run's ring.
 const WAKE_EVERY: u64 = 256;
+/// Of a small ring, more often, and with every long event: its reader may sleep for a quarter of a second.
+const WAKE_EVERY_SMALL: u64 = 64;
+const SMALL_BYTES: u64 = 512 * 1024;
+const LONG_BYTES: u64 = 1024;
 
 #[inline(always)]
 fn add(counter: *mut u64) -> u64 {
@@ -187,7 +191,7 @@ unsafe fn put_event(slot: u32, sequence: u64, event: *mut EventPrefix, length: u
         return false;
     };
     let mut wake = u64::from(BPF_RB_NO_WAKEUP);
-    if sequence & (WAKE_EVERY - 1) == 0 {
+    if sequence & (WAKE_EVERY_SMALL - 1) == 0 || length > LONG_BYTES {
         // SAFETY: `ring` is a ring buffer.
         let (filled, size) = unsafe {
             (
@@ -195,7 +199,8 @@ unsafe fn put_event(slot: u32, sequence: u64, event: *mut EventPrefix, length: u
                 bpf_ringbuf_query(ring, u64::from(BPF_RB_RING_SIZE)),
             )
         };
-        if filled > size / 2 {
+        let is_due = sequence & (WAKE_EVERY - 1) == 0 || size <= SMALL_BYTES;
+        if is_due && filled > size / 2 {
             wake = u64::from(BPF_RB_FORCE_WAKEUP);
         }
     }

@@ -248,6 +248,8 @@ fn a_sandbox_whose_chain_others_have_taken_away_is_not_used() {
         assert!(!flushed.contains(&ran.id()), "{}", ran.id());
         assert_eq!(ran.layers(), fresh.layers());
     }
+    // Whoever had one was given the runs, and took it down.
+    assert!(flushed.is_disjoint(&waiting()), "{flushed:?}");
 }
 
 #[test]

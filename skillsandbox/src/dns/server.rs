@@ -65,10 +65,16 @@ impl Sockets {
 
     /// Throws away what has come before anybody was to ask.
     pub fn empty(&self) {
+        let is_over = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
         for (udp, tcp) in &self.pairs {
-            // Nobody sends as fast as this for as long.
-            for _ in 0..WAITING_BYTES {
-                if udp.recv(&mut [0; 1]).is_err() && tcp.accept().is_err() {
+            // Whoever goes on sending is not waited for.
+            for _ in 0..THROWN_AWAY_MAX {
+                if udp.recv(&mut [0; 1]).is_err_and(is_over) {
+                    break;
+                }
+            }
+            for _ in 0..THROWN_AWAY_MAX {
+                if tcp.accept().is_err_and(is_over) {
                     break;
                 }
             }
@@ -93,6 +99,9 @@ fn bind_both(host: IpAddr) -> io::Result<(UdpSocket, TcpListener)> {
     }
     Err(failed)
 }
+
+/// Questions that are thrown away unread: more than have room.
+const THROWN_AWAY_MAX: usize = 20_000;
 
 /// The thread. It ends when this is dropped.
 #[derive(Debug)]

@@ -194,6 +194,7 @@ fn init(
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).step("make a pipe")?;
     let prepared = Prepared::new(launch, &descriptors)?;
     let liveness = descriptors.liveness;
+    drop(descriptors.skill_dir);
     let forked = match descriptors.cgroup {
         Some(cgroup) => system::fork_into(cgroup.as_fd()).step("fork into the cgroup")?,
         None => system::fork().step("fork")?,

@@ -5,7 +5,7 @@ use std::io::{Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process::{Child, Command, Stdio};
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, Mode, OFlags, openat};
 use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
 
@@ -69,10 +69,14 @@ pub fn spawn(
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).step("make a pipe");
     let (report, report_end) = pipe()?;
     let (liveness_end, liveness) = pipe()?;
+    // Opened anew: the lock is with what `cgroup` has open, and is the supervisor's alone.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = cgroup.map(|cgroup| openat(cgroup.folder(), ".", flags, Mode::empty()));
+    let folder = folder.transpose().step("open the cgroup")?;
     let order = Order {
         launch: launch.clone(),
         skill_dir: skill_dir.as_raw_fd(),
-        cgroup: cgroup.map(|cgroup| cgroup.folder().as_raw_fd()),
+        cgroup: folder.as_ref().map(AsRawFd::as_raw_fd),
         report: report_end.as_raw_fd(),
         liveness: liveness_end.as_raw_fd(),
     };

@@ -109,19 +109,13 @@ pub(super) fn close(
     closed
 }
 
-/// Whether each chain that this host can have is there, and closed.
+/// Whether each chain is there still, and closed.
 pub(super) fn are_closed(firewalls: &[Firewall]) -> bool {
-    let is_there = |family: &Family| {
-        let of_family = |firewall: &&Firewall| firewall.family() == *family;
-        match firewalls.iter().find(of_family) {
-            Some(firewall) => matches!(firewall.is_closed(), Ok(true)),
-            None => !firewall::is_offered(*family),
-        }
-    };
     thread::scope(|scope| {
-        let looking = FAMILIES.each_ref();
-        let looking = looking.map(|family| scope.spawn(move || is_there(family)));
-        joined(looking.into()).into_iter().all(|is_there| is_there)
+        let looking = firewalls.iter();
+        let looking = looking.map(|firewall| scope.spawn(|| firewall.is_closed()));
+        let found = joined(looking.collect());
+        found.into_iter().all(|found| matches!(found, Ok(true)))
     })
 }
 

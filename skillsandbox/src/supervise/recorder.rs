@@ -34,8 +34,9 @@ use crate::{
 
 /// Events taken before the ring of denials is looked at again.
 const BATCH: usize = 8192;
-/// How long an event that was allowed may lie on a ring that is not half full; and where none has come for a while. Who
-/// looks a hundred times a second in each of a thousand cgroups takes a processor.
+/// How long an event that was allowed may lie on a ring that is not half full; and in an attached cgroup, where its ring
+/// outlives its recorder, when none has come for a while. Who looks a hundred times a second in each of a thousand takes a
+/// processor.
 const LATENCY: Duration = Duration::from_millis(10);
 const LATENCY_IDLE: Duration = Duration::from_millis(250);
 /// Notes that may wait. Whoever has one more waits with it: none is lost.
@@ -43,7 +44,7 @@ const MESSAGES_MAX: usize = 1024;
 /// Of this thread alone (`setpriority(2)`): a ring that fills while the skill runs loses events, so the skill
 /// waits for whoever empties it.
 const NICE: i32 = -10;
-/// How often losses are looked for; and where nothing has come for a while.
+/// How often losses are looked for; and there when nothing has come for a while.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 const COUNTERS_EVERY_IDLE: Duration = Duration::from_secs(5);
 
@@ -206,6 +207,11 @@ fn record(
     }
     let mut counted = Instant::now();
     let mut latency = LATENCY;
+    let longest = if about.outlives_recorder {
+        LATENCY_IDLE
+    } else {
+        LATENCY
+    };
     loop {
         #[cfg(feature = "bpf-log")]
         if let Some(log) = &mut program_log {
@@ -247,7 +253,7 @@ fn record(
         }
         let taken = take(&mut rings, &mut collector, failures);
         latency = match taken {
-            0 => (latency * 2).min(LATENCY_IDLE),
+            0 => (latency * 2).min(longest),
             _ => LATENCY,
         };
         if taken < BATCH {

@@ -147,14 +147,18 @@ impl Chains {
         lines.any(|line| line.starts_with("-A OUTPUT ") && line.ends_with(&jump))
     }
 
-    /// Whether a listing of the table has what leads to them, and the first one refuses what nothing lets through.
+    /// Whether a listing of the table has what leads to them, behind nothing but what leads to others of ours, and the first
+    /// one refuses what nothing lets through.
     pub(super) fn are_closed(&self, listing: &str) -> bool {
+        let lines = || listing.lines().map(str::trim_end);
+        let jump = format!(" -j {}", self.name);
+        let mut asked = lines().filter(|line| line.starts_with("-A OUTPUT "));
+        let first = asked.find(|line| line.ends_with(&jump) || !line.contains(" -j SKILLSANDBOX-"));
         let last = LAST.map(|rule| format!("-A {} {rule}", self.name));
-        let mut lines = listing.lines().map(str::trim_end);
-        self.are_asked(listing)
+        first.is_some_and(|line| line.ends_with(&jump))
             && last
                 .iter()
-                .all(|rule| lines.any(|line| line.starts_with(rule)))
+                .all(|rule| lines().any(|line| line.starts_with(rule)))
     }
 
     /// Takes away what a listing of the table has of them: others may have taken a part of it. Nothing

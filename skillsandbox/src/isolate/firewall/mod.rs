@@ -155,7 +155,7 @@ impl Firewall {
 
 /// Removes the chains of a sandbox, where they are.
 pub fn remove(family: Family, id: &str) -> Result<(), FirewallError> {
-    if !is_offered(family) {
+    if find(family.program()).is_err() {
         // Nothing of ours can be changed without it.
         return Ok(());
     }
@@ -163,12 +163,6 @@ pub fn remove(family: Family, id: &str) -> Result<(), FirewallError> {
         Some(text) => restore(family, &text),
         None => Ok(()),
     }
-}
-
-/// Whether this host has the program.
-#[must_use]
-pub fn is_offered(family: Family) -> bool {
-    find(family.program()).is_ok()
 }
 
 fn listing(family: Family) -> Result<String, FirewallError> {

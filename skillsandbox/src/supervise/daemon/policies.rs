@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 const MARK_DIGITS: usize = 8;
 /// How long a file has been as it is, to be known by its times.
 const SETTLED_AFTER_SECONDS: u64 = 2;
+/// How often every file is read again.
+const ANEW_EVERY: Duration = Duration::from_mins(1);
 
 /// A cgroup that is to have a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +39,13 @@ pub(super) struct Policies {
     pub(super) troubles: BTreeMap<PathBuf, String>,
 }
 
-/// What files said when they were last read. One that is as it was is not read again: they may be a thousand, and are looked
-/// at each second.
+/// What files said when they were last read. One that is as it was is not read again for a while: they may be a thousand, and are
+/// looked at each second.
 #[derive(Debug, Default)]
-pub(super) struct Files(BTreeMap<PathBuf, (Stamp, Policy)>);
+pub(super) struct Files {
+    read: BTreeMap<PathBuf, (Stamp, Policy)>,
+    since: Option<Instant>,
+}
 
 /// What changes with a file: device, inode, size, and when it was changed.
 type Stamp = (u64, u64, u64, (i64, i64));
@@ -58,7 +63,12 @@ pub(super) fn read(
     folder: &Path,
     hierarchy: &Hierarchy,
 ) -> io::Result<Policies> {
-    let mut known = std::mem::take(&mut files.0);
+    let mut known = std::mem::take(&mut files.read);
+    // Not every change shows in a file's times.
+    if files.since.is_none_or(|since| since.elapsed() > ANEW_EVERY) {
+        known.clear();
+        files.since = Some(Instant::now());
+    }
     let mut policies = Policies::default();
     let entries = fs::read_dir(folder)?;
     if !is_roots(&fs::metadata(folder)?) {
@@ -75,7 +85,7 @@ pub(super) fn read(
             let (stamp, policy) = policy(&file, &found, known.remove(&file))?;
             let wanted = wanted(&file, &policy, hierarchy)?;
             if let Some(stamp) = stamp {
-                files.0.insert(file.clone(), (stamp, policy));
+                files.read.insert(file.clone(), (stamp, policy));
             }
             Ok(wanted)
         });

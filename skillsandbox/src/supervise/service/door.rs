@@ -45,6 +45,8 @@ pub const CLOSER: &str = "__close";
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Connections that are closed together.
 const CLOSED_TOGETHER: usize = 64;
+/// Connections that may wait for that. Nobody comes in until there are fewer.
+const CLOSING_MAX: usize = 1024;
 /// The exit code of a caller who asks too much, as that of a sandbox that could not be set up.
 const TOO_MUCH: u8 = 122;
 
@@ -147,11 +149,10 @@ impl Door {
     pub(in crate::supervise) async fn next(&mut self) {
         tokio::select! {
             Some(ended) = self.workers.join_next() => match ended {
-                Ok((number, Came::Answered)) => self.answered(number),
-                Ok((number, Came::Ended(ended))) => self.ended(number, ended),
+                Ok((number, came)) => self.came(number, came),
                 Err(error) => tracing::error!(%error, "a worker is not waited for any more, by a fault of ours"),
             },
-            accepted = self.listener.accept() => {
+            accepted = self.listener.accept(), if self.closing.len() < CLOSING_MAX => {
                 let accepted = accepted.and_then(|(stream, _)| stream.into_std());
                 if let Err(error) = accepted.and_then(|stream| self.let_in(stream)) {
                     tracing::error!(%error, "a caller cannot be served");
@@ -164,6 +165,13 @@ impl Door {
                 self.fill_pool();
                 self.close();
             }
+        }
+    }
+
+    fn came(&mut self, number: u64, came: Came) {
+        match came {
+            Came::Answered => self.answered(number),
+            Came::Ended(ended) => self.ended(number, ended),
         }
     }
 
@@ -201,8 +209,20 @@ impl Door {
     }
 
     fn let_in(&mut self, stream: StdUnixStream) -> io::Result<()> {
-        stream.set_nonblocking(false)?;
-        let peer = Peer::of(&stream)?;
+        let peer = match stream
+            .set_nonblocking(false)
+            .and_then(|()| Peer::of(&stream))
+        {
+            Ok(peer) => peer,
+            Err(error) => {
+                self.closing.push(stream);
+                return Err(error);
+            }
+        };
+        // Whoever has been answered may be the one who asks again.
+        while let Some(Ok((number, came))) = self.workers.try_join_next() {
+            self.came(number, came);
+        }
         let now = Instant::now();
         let why = match self.callers.admit(peer, now) {
             Ok(()) => return self.serve(peer.uid, stream, now),
@@ -303,8 +323,16 @@ impl Door {
     /// Starts a worker for this connection.
     fn start_for(&mut self, stream: StdUnixStream) -> io::Result<u64> {
         // The worker may be gone before it is closed here.
-        self.closing.push(stream.try_clone()?);
-        self.start_worker(stream, &[])
+        match stream.try_clone() {
+            Ok(kept) => {
+                self.closing.push(kept);
+                self.start_worker(stream, &[])
+            }
+            Err(error) => {
+                self.closing.push(stream);
+                Err(error)
+            }
+        }
     }
 
     fn start_worker(&mut self, input: StdUnixStream, options: &[&str]) -> io::Result<u64> {

@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// First argument of this program when it is to be a worker. Its standard input is the connection, or what leads to the
-/// daemon that hands one over; it closes its standard output when its caller has been answered.
+/// daemon that hands one over; it closes its standard output when it answers its caller.
 pub const WORKER: &str = "__worker";
 /// How a worker exits whose caller was refused.
 pub const REFUSED: u8 = 3;
@@ -106,7 +106,8 @@ impl Worker {
     }
 
     fn serve_in(&self, ahead: &mut Option<Ready>, stream: UnixStream) -> Result<Served, RunError> {
-        let answered = take_output()?;
+        // Closed, the daemon knows that the caller is answered, or is about to be.
+        let mut unanswered = Some(take_output()?);
         let connection = Arc::new(Connection::of(stream));
         let peer = connection.peer()?;
         connection.say_within(PATIENCE)?;
@@ -122,6 +123,7 @@ impl Worker {
                 "a run has ended"
             );
             has_ended = true;
+            drop(unanswered.take());
             // Who has gone does not want it, and who does not listen is not waited for long.
             let _gone = connection.say(
                 &Answer::Ended {
@@ -130,7 +132,6 @@ impl Worker {
                 },
                 &[],
             );
-            drop(answered);
         });
         let served = match ran {
             Ok(_) => Served::Run,
@@ -142,6 +143,7 @@ impl Worker {
                 let code = (self.code_of)(&error);
                 let why = shown(&error.to_string());
                 self.refuse(peer, &why);
+                drop(unanswered);
                 let _gone = connection.say(&Answer::Refused { code, why }, &[]);
                 Served::Refused
             }
