@@ -108,6 +108,29 @@ fn what_is_there_of_the_chains_is_removed_and_nothing_else() {
     );
 }
 
+#[test]
+fn chains_are_closed_as_long_as_they_are_led_to_first_and_refuse_at_the_end() {
+    let chains = chains();
+    let jump = "-A OUTPUT -m cgroup --path \"/skillsandbox/weather-0123abcd\" \
+        -j SKILLSANDBOX-0123abcd\n";
+    let another = jump.replace("0123abcd", "0123abce");
+    let (accepts, foreign) = (
+        "-A SKILLSANDBOX-0123abcd -o lo -j ACCEPT\n",
+        "-A OUTPUT -j ACCEPT\n",
+    );
+    let resets = "-A SKILLSANDBOX-0123abcd -p tcp -j REJECT --reject-with tcp-reset\n";
+    let rejects = "-A SKILLSANDBOX-0123abcd -j REJECT --reject-with icmp-port-unreachable\n";
+    let are_closed = |parts: &[&str]| chains.are_closed(&parts.concat());
+    assert!(are_closed(&[
+        &another, jump, foreign, accepts, resets, rejects
+    ]));
+    assert!(!are_closed(&[accepts, resets, rejects]));
+    assert!(!are_closed(&[foreign, jump, accepts, resets, rejects]));
+    assert!(!are_closed(&[jump, accepts, resets]));
+    assert!(!are_closed(&[&another, accepts, resets, rejects]));
+    assert!(!are_closed(&[jump]));
+}
+
 /// What iptables has: the lines of each chain.
 type Table = BTreeMap<String, Vec<String>>;
 
