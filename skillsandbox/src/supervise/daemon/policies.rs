@@ -251,7 +251,7 @@ mod tests {
         let file = std::env::temp_dir().join(format!("skillsandbox-{}.yaml", std::process::id()));
         let text = |name: &str| {
             format!(
-                "cgroup: /{name}\nskill: {{name: a, version: '1'}}\nentrypoint: {{command: /x}}\n"
+                "cgroup: /{name}\nskill: {{name: a, version: '1'}}\npermissions: {{}}\nentrypoint: {{command: /x}}\n"
             )
         };
         let look = |known| {
