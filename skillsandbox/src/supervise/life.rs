@@ -72,33 +72,6 @@ pub(super) struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// Whether this host offers what the caller and the rules ask for.
-    pub(super) fn check_tier(&self) -> Result<(), RunError> {
-        let Tier::Fallback(reason) = &self.sandbox.tier else {
-            return Ok(());
-        };
-        if self.options.require_kernel {
-            return Err(RunError::TierTooLow {
-                reason: reason.clone(),
-            });
-        }
-        let not_here = |line, rule: &str, why: &str| RunError::NotHere {
-            file: self.request.manifest_file.clone(),
-            line,
-            rule: rule.to_owned(),
-            why: format!("{why} ({reason})"),
-        };
-        if let Some(rule) = &self.plan.needs_kernel_tier {
-            return Err(not_here(rule.line, &rule.rule, rule.why));
-        }
-        if self.request.manifest.audit.on_overflow == OnOverflow::Deny {
-            let why = "only eBPF can deny an open that finds no room on the ring";
-            return Err(not_here(0, "audit.on_overflow: deny", why));
-        }
-        tracing::info!(%reason, "fallback tier: mounts, Landlock and seccomp decide on files");
-        Ok(())
-    }
-
     /// Runs the skill to its end.
     pub(super) async fn live(
         &self,

@@ -61,21 +61,20 @@ impl Ready {
         Self::make(NAME, &Tables::default(), wanted)
     }
 
-    /// Makes one that was made ahead what is wanted, if it can be; if not, one that can. `needs_kernel`: less than the kernel
-    /// tier will not do.
+    /// Makes one that was made ahead what is wanted, if its tier will do and it can be; if not, another one.
     pub(super) fn fit_or_make(
         ahead: Option<Self>,
         name: &str,
         tables: &Tables,
         wanted: Wanted,
-        needs_kernel: bool,
+        will_do: impl FnOnce(&Tier) -> bool,
     ) -> Result<Self, RunError> {
         if let Some(ready) = ahead {
             let suits = wanted.rings == RINGS
                 // These are traced for the whole host, which is not done ahead.
                 && !wanted.record_refused
                 // What was refused for a while may not be any more.
-                && (ready.sandbox.tier == Tier::Kernel || !needs_kernel)
+                && will_do(&ready.sandbox.tier)
                 // It was seen to refuse a packet, but that is some time ago.
                 && firewall::are_closed(&ready.firewalls);
             if suits {
@@ -110,7 +109,7 @@ impl Ready {
     /// Removes it, unused. What cannot be removed the next start removes.
     pub(super) fn take_down(self) {
         if let Err(error) = self.sandbox.take_down() {
-            tracing::error!(%error, "a sandbox that was made ahead is still there");
+            tracing::error!(%error, "a sandbox that was made ahead could not be taken down: the next start tries again");
         }
     }
 }

@@ -118,6 +118,37 @@ fn refuse_what_is_not_enforced(request: &Request) -> Result<(), RunError> {
     })
 }
 
+/// Whether a sandbox of this tier offers what the caller and the rules ask for.
+fn check_tier(
+    tier: &Tier,
+    request: &Request,
+    options: &Options,
+    plan: &Plan,
+) -> Result<(), RunError> {
+    let Tier::Fallback(reason) = tier else {
+        return Ok(());
+    };
+    if options.require_kernel {
+        return Err(RunError::TierTooLow {
+            reason: reason.clone(),
+        });
+    }
+    let not_here = |line, rule: &str, why: &str| RunError::NotHere {
+        file: request.manifest_file.clone(),
+        line,
+        rule: rule.to_owned(),
+        why: format!("{why} ({reason})"),
+    };
+    if let Some(rule) = &plan.needs_kernel_tier {
+        return Err(not_here(rule.line, &rule.rule, rule.why));
+    }
+    if request.manifest.audit.on_overflow == OnOverflow::Deny {
+        let why = "only eBPF can deny an open that finds no room on the ring";
+        return Err(not_here(0, "audit.on_overflow: deny", why));
+    }
+    Ok(())
+}
+
 /// Runs a skill to its end.
 pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunError> {
     let interruptions = &mut Interruptions::listen()?;
@@ -179,8 +210,7 @@ pub(super) async fn run_in(
             .without
             .contains(&crate::isolate::report::Layer::Iptables),
     };
-    let needs_kernel =
-        options.require_kernel || plan.needs_kernel_tier.is_some() || wanted.deny_on_overflow;
+    let will_do = |tier: &Tier| check_tier(tier, request, options, &plan);
     let Ready {
         sandbox,
         rings,
@@ -191,8 +221,11 @@ pub(super) async fn run_in(
         &request.manifest.skill.name,
         &tables,
         wanted,
-        needs_kernel,
+        |tier| will_do(tier).is_ok(),
     )?;
+    if let Tier::Fallback(reason) = &sandbox.tier {
+        tracing::info!(%reason, "fallback tier: mounts, Landlock and seccomp decide on files");
+    }
     let life = Life {
         request,
         options,
@@ -200,7 +233,7 @@ pub(super) async fn run_in(
         sandbox: &sandbox,
         identity,
     };
-    let outcome = match life.check_tier() {
+    let outcome = match will_do(&sandbox.tier) {
         Ok(()) => {
             let names = Names {
                 sockets,

@@ -136,7 +136,9 @@ impl Worker {
         let served = match ran {
             Ok(_) => Served::Run,
             Err(error) if has_ended => {
-                tracing::error!("its sandbox is still there, until the next run: {error}");
+                tracing::error!(
+                    "its sandbox could not be taken down, the next start tries again: {error}"
+                );
                 Served::Run
             }
             Err(error) => {
