@@ -6,7 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::OwnedFd,
         unix::{
             fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown},
             net::UnixStream as StdUnixStream,
@@ -26,27 +26,21 @@ use tokio::{
     io::AsyncReadExt,
     net::UnixListener,
     process::{Child, Command},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Interval, interval},
 };
 
 use super::{
     callers::Callers,
+    closing::Closing,
     pool::Pool,
     protocol::{Answer, Connection, Peer},
     worker::{self, REFUSED, WORKER},
 };
-use crate::{audit::store::group_of, isolate::spawn::inherit, supervise::error::RunError};
-
-/// First argument of this program when it is to close connections.
-pub const CLOSER: &str = "__close";
+use crate::{audit::store::group_of, supervise::error::RunError};
 
 /// How often is looked whether something is to be recorded, or closed.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Connections that are closed together.
-const CLOSED_TOGETHER: usize = 64;
-/// Connections that may wait for that. Nobody comes in until there are fewer.
-const CLOSING_MAX: usize = 1024;
 /// The exit code of a caller who asks too much, as that of a sandbox that could not be set up.
 const TOO_MUCH: u8 = 122;
 
@@ -64,7 +58,7 @@ pub(in crate::supervise) struct Door {
     serving: HashMap<u64, Serving>,
     pool: Pool,
     /// What is to be closed, and not by this process.
-    closing: Vec<StdUnixStream>,
+    closing: Closing,
     /// Whether a thread writes to the ledger.
     recording: Arc<AtomicBool>,
     look: Interval,
@@ -139,7 +133,7 @@ impl Door {
             started: 0,
             serving: HashMap::new(),
             pool: Pool::new(),
-            closing: Vec::new(),
+            closing: Closing::default(),
             recording: Arc::default(),
             look: interval(LOOK_EVERY),
         })
@@ -148,11 +142,8 @@ impl Door {
     /// Lets the next one in, or the end of one be known. Nothing is lost when it is not waited for to the end.
     pub(in crate::supervise) async fn next(&mut self) {
         tokio::select! {
-            Some(ended) = self.workers.join_next() => match ended {
-                Ok((number, came)) => self.came(number, came),
-                Err(error) => tracing::error!(%error, "a worker is not waited for any more, by a fault of ours"),
-            },
-            accepted = self.listener.accept(), if self.closing.len() < CLOSING_MAX => {
+            Some(came) = self.workers.join_next() => self.came(came),
+            accepted = self.listener.accept(), if !self.closing.is_full() => {
                 let accepted = accepted.and_then(|(stream, _)| stream.into_std());
                 if let Err(error) = accepted.and_then(|stream| self.let_in(stream)) {
                     tracing::error!(%error, "a caller cannot be served");
@@ -168,10 +159,13 @@ impl Door {
         }
     }
 
-    fn came(&mut self, number: u64, came: Came) {
+    fn came(&mut self, came: Result<(u64, Came), JoinError>) {
         match came {
-            Came::Answered => self.answered(number),
-            Came::Ended(ended) => self.ended(number, ended),
+            Ok((number, Came::Answered)) => self.answered(number),
+            Ok((number, Came::Ended(ended))) => self.ended(number, ended),
+            Err(error) => {
+                tracing::error!(%error, "a worker is not waited for any more, by a fault of ours");
+            }
         }
     }
 
@@ -189,7 +183,7 @@ impl Door {
         let now = Instant::now();
         let uid = self.serving.remove(&number).map(|serving| serving.uid);
         if let Some(line) = self.pool.ended(number) {
-            self.closing.push(line);
+            self.closing.add([line]);
             self.pool.back_off(now);
         }
         self.fill_pool();
@@ -215,13 +209,13 @@ impl Door {
         {
             Ok(peer) => peer,
             Err(error) => {
-                self.closing.push(stream);
+                self.closing.add([stream]);
                 return Err(error);
             }
         };
         // Whoever has been answered may be the one who asks again.
-        while let Some(Ok((number, came))) = self.workers.try_join_next() {
-            self.came(number, came);
+        while let Some(came) = self.workers.try_join_next() {
+            self.came(came);
         }
         let now = Instant::now();
         let why = match self.callers.admit(peer, now) {
@@ -235,38 +229,18 @@ impl Door {
         let connection = Connection::of(stream);
         // It fits into what the socket holds, so this never waits.
         let _gone = connection.say(&answer, &[]);
-        self.closing.push(connection.into());
-        if self.closing.len() >= CLOSED_TOGETHER {
+        self.closing.add([connection.into()]);
+        if self.closing.is_due() {
             self.close();
         }
         Ok(())
     }
 
-    /// Closes what is to be closed, by the end of a process: what a caller has sent may make whoever closes it wait, and what
-    /// others have sent whoever closes any unix socket (`unix_gc`, `net/unix/garbage.c`, before Linux 6.9).
+    /// Has what is to be closed be closed.
     fn close(&mut self) {
-        if self.closing.is_empty() {
-            return;
-        }
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg(CLOSER)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .process_group(0);
-        inherit(
-            command.as_std_mut(),
-            self.closing.iter().map(AsRawFd::as_raw_fd).collect(),
-        );
-        match command.spawn() {
-            Ok(mut closer) => {
-                // It has them, so this closes none. Then its input ends, and it does.
-                self.closing.clear();
-                drop(closer.stdin.take());
-                self.wait_for(closer);
-            }
+        match self.closing.start() {
+            Ok(None) => {}
+            Ok(Some(closer)) => drop(self.wait_for(closer)),
             // Tried again at the next look.
             Err(error) => tracing::error!(%error, "connections cannot be closed yet"),
         }
@@ -299,7 +273,7 @@ impl Door {
         let number = match self.pool.hand_over(&stream, now) {
             Some((number, line)) => {
                 // The worker may be gone before they are closed here.
-                self.closing.extend([stream, line]);
+                self.closing.add([stream, line]);
                 Ok(number)
             }
             None => self.start_for(stream),
@@ -325,11 +299,11 @@ impl Door {
         // The worker may be gone before it is closed here.
         match stream.try_clone() {
             Ok(kept) => {
-                self.closing.push(kept);
+                self.closing.add([kept]);
                 self.start_worker(stream, &[])
             }
             Err(error) => {
-                self.closing.push(stream);
+                self.closing.add([stream]);
                 Err(error)
             }
         }
@@ -380,7 +354,7 @@ impl Door {
     fn fill_pool(&mut self) {
         let now = Instant::now();
         if self.pool.is_idle(now) {
-            self.closing.extend(self.pool.let_go());
+            self.closing.add(self.pool.let_go());
         }
         for _ in 0..self.pool.missing(now) {
             let started = StdUnixStream::pair().and_then(|(line, input)| {
@@ -408,7 +382,7 @@ fn record(store: &Path, refused: Vec<(Peer, String)>) {
 impl Drop for Door {
     fn drop(&mut self) {
         let _gone = fs::remove_file(&self.socket);
-        self.closing.extend(self.pool.let_go());
+        self.closing.add(self.pool.let_go());
         self.close();
         record(&self.store, self.callers.untold(Instant::now()));
     }

@@ -7,13 +7,14 @@
 
 mod ask;
 mod callers;
+mod closing;
 mod door;
 mod pool;
 mod protocol;
 mod worker;
 
 pub use ask::{Ended, ask};
-pub use door::CLOSER;
+pub use closing::CLOSER;
 pub(in crate::supervise) use door::Door;
 pub use protocol::{Answer, Asked, AskedRun, SOCKET, ServiceError, VERSION};
 pub use worker::{REFUSED, Served, WORKER, Worker};
