@@ -12,6 +12,9 @@ use super::{
 };
 use crate::{isolate::cgroup::place_of, policy::Network};
 
+/// What the names of all sandboxes' chains begin with.
+const PREFIX: &str = "SKILLSANDBOX-";
+
 /// The chains of a sandbox and what leads to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chains {
@@ -31,7 +34,7 @@ impl Chains {
         let number: String = id.chars().rev().take(8).collect();
         let number: String = number.chars().rev().collect();
         Self {
-            name: format!("SKILLSANDBOX-{number}"),
+            name: format!("{PREFIX}{number}"),
             cgroup: place_of(id),
             numbers: BTreeMap::new(),
         }
@@ -140,22 +143,23 @@ impl Chains {
         self.numbers.retain(|place, _| tree.contains_key(place));
     }
 
-    /// Whether a listing of the table has what leads to them.
-    fn are_asked(&self, listing: &str) -> bool {
-        let jump = format!(" -j {}", self.name);
-        let mut lines = listing.lines().map(str::trim_end);
-        lines.any(|line| line.starts_with("-A OUTPUT ") && line.ends_with(&jump))
+    /// Whether this line of a listing leads to them.
+    fn are_led_to_by(&self, line: &str) -> bool {
+        let to = line
+            .strip_prefix("-A OUTPUT ")
+            .and_then(|rule| rule.rsplit_once(" -j "));
+        to.is_some_and(|(_, to)| to == self.name)
     }
 
     /// Whether a listing of the table has what leads to them, behind nothing but what leads to others of ours, and the first
     /// one refuses what nothing lets through.
     pub(super) fn are_closed(&self, listing: &str) -> bool {
         let lines = || listing.lines().map(str::trim_end);
-        let jump = format!(" -j {}", self.name);
+        let to_ours = format!(" -j {PREFIX}");
         let mut asked = lines().filter(|line| line.starts_with("-A OUTPUT "));
-        let first = asked.find(|line| line.ends_with(&jump) || !line.contains(" -j SKILLSANDBOX-"));
+        let first = asked.find(|line| self.are_led_to_by(line) || !line.contains(&to_ours));
         let last = LAST.map(|rule| format!("-A {} {rule}", self.name));
-        first.is_some_and(|line| line.ends_with(&jump))
+        first.is_some_and(|line| self.are_led_to_by(line))
             && last
                 .iter()
                 .all(|rule| lines().any(|line| line.starts_with(rule)))
@@ -166,7 +170,7 @@ impl Chains {
     pub(super) fn remove(&self, listing: &str) -> Option<String> {
         let mut text = String::new();
         let lines = || listing.lines().map(str::trim_end);
-        if self.are_asked(listing) {
+        if lines().any(|line| self.are_led_to_by(line)) {
             let _infallible = writeln!(text, "-D {}", self.jump());
         }
         let ours: Vec<&str> = lines()
