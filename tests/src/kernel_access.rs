@@ -228,9 +228,8 @@ impl Inside {
 
     /// Moves it into a cgroup.
     pub fn join(&self, cgroup: &Cgroup) -> Result<()> {
-        let procs = cgroup.procs()?;
-        rustix::io::write(procs, self.child.id().to_string().as_bytes())?;
-        Ok(())
+        let procs = cgroup.path().join("cgroup.procs");
+        Ok(std::fs::write(procs, self.child.id().to_string())?)
     }
 
     /// Makes it make these accesses; answers the `errno` of each.

@@ -197,12 +197,6 @@ impl Cgroup {
         &self.folder
     }
 
-    /// A descriptor through which a process that writes `0` to it joins.
-    pub fn procs(&self) -> Result<OwnedFd> {
-        self.file("cgroup.procs", OFlags::WRONLY)
-            .step("open cgroup.procs")
-    }
-
     /// Sets the limits; says of each, by the file's name, whether it holds.
     #[must_use]
     pub fn limit(&self, resources: &Resources) -> Vec<(&'static str, Limit)> {
