@@ -247,3 +247,33 @@ async fn expire(desk: Arc<Desk>) {
         desk.expire().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn what_came_before_is_thrown_away_and_what_comes_after_is_not() {
+        let sockets = Sockets::bind().expect("ports of loopback");
+        let asker = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let [port, _] = sockets.ports;
+        let (udp, tcp) = sockets.pairs.first().expect("sockets of IPv4");
+        let ask = |what: &[u8]| {
+            asker
+                .send_to(what, (Ipv4Addr::LOCALHOST, port))
+                .expect("a question");
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a connection")
+        };
+        let _earlier: Vec<_> = (0..9).map(|_| ask(b"before")).collect();
+        sockets.empty();
+        let later = ask(b"after");
+        let mut heard = [0; 16];
+        let length = udp.recv(&mut heard).expect("a question");
+        assert_eq!(heard.get(..length), Some(&b"after"[..]));
+        let (_, caller) = tcp.accept().expect("a connection");
+        assert_eq!(Some(caller), later.local_addr().ok());
+        assert!(tcp.accept().is_err());
+    }
+}
