@@ -172,7 +172,7 @@ fn has_its_own_rules(number: usize, size: usize) -> Result<()> {
 
 /// What is neither free, nor of files, nor of processes: KiB.
 fn used_by_the_kernel() -> Result<u64> {
-    // What is freed late is freed, and what could be given back is.
+    // What could be given back is, and a part of what is freed late.
     fs::write("/proc/sys/vm/drop_caches", "3")?;
     std::thread::sleep(Duration::from_secs(1));
     let text = fs::read_to_string("/proc/meminfo")?;
