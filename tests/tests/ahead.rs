@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read, Write},
     net::TcpListener,
     path::PathBuf,
     process::{Command, Output},
@@ -10,13 +11,16 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::{Value, json};
 use skillsandbox_tests::{
     cgroup::Inside,
     host::{Traces, has_bpf_lsm, processes},
     manifest::Manifest,
-    service::{ANA, Ground, manifest, until, words},
+    service::{ANA, Ground, accepted, answer, asks, manifest, until, words},
 };
 
 /// What the ids of such sandboxes begin with.
@@ -253,22 +257,29 @@ fn a_sandbox_whose_chain_others_have_taken_away_is_not_used() {
 }
 
 #[test]
-fn who_has_been_answered_may_ask_again() {
+fn who_has_been_answered_may_ask_again_before_the_sandbox_is_taken_down() {
     let ground = Ground::prepare();
     let _daemon = ground.daemon();
-    let manifest = ground.manifest(&manifest());
-    // As many at once as one user may have, and some again as soon as they are answered.
-    std::thread::scope(|scope| {
-        for number in 0..32 {
-            let times = if number < 4 { 2 } else { 1 };
-            let again = || {
-                let mut run = ground.as_user(ANA);
-                run.arg("run").arg("--socket").arg(&ground.socket);
-                run.arg("--manifest").arg(&manifest);
-                let ran = run.args(["--", "true"]).output().expect("a run");
-                assert_eq!(ran.status.code(), Some(0), "{}", words(&ran.stderr));
-            };
-            scope.spawn(move || (0..times).for_each(|_| again()));
-        }
-    });
+    let begin = |script: &str| {
+        let mut stream = ground.connect();
+        let asked = asks(&manifest(), script, false);
+        stream.write_all(&asked).expect("a request");
+        let streams = accepted(&stream);
+        (stream, streams)
+    };
+    let (mut first, streams) = begin("echo started; sleep 1");
+    let mut streams = streams.into_iter().map(fs::File::from);
+    let mut said = [0; 8];
+    let mut output = streams.next().expect("its output");
+    output.read_exact(&mut said).expect("a word");
+    assert_eq!(&said, b"started\n");
+    // Nobody makes a sandbox or takes one down.
+    let registry = fs::File::open("/run/skillsandbox/lock").expect("the registry");
+    flock(&registry, FlockOperation::LockExclusive).expect("its lock");
+    // With these, which say nothing, the user has as many as one may.
+    let _silent: Vec<_> = (1..32).map(|_| ground.connect()).collect();
+    assert_eq!(answer(&mut first)["ended"]["exit_code"], 0);
+    let (mut second, _streams) = begin("true");
+    drop(registry);
+    assert_eq!(answer(&mut second)["ended"]["exit_code"], 0);
 }
