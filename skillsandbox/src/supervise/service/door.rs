@@ -22,8 +22,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    pipe::{PipeFlags, pipe_with},
+};
 use tokio::{
-    io::AsyncReadExt,
     net::UnixListener,
     process::{Child, Command},
     task::{JoinError, JoinSet},
@@ -52,29 +55,18 @@ pub(in crate::supervise) struct Door {
     resolvers: Vec<SocketAddr>,
     callers: Callers,
     /// Every process of ours that has not ended, by the number that it has here.
-    workers: JoinSet<(u64, Came)>,
+    workers: JoinSet<(u64, io::Result<ExitStatus>)>,
     started: u64,
-    /// Those that serve a user, or have.
-    serving: HashMap<u64, Serving>,
+    /// Whom they serve, or have served.
+    serving: HashMap<u64, u32>,
+    /// The ends of pipes that they close when whoever they serve is answered.
+    unanswered: HashMap<u64, OwnedFd>,
     pool: Pool,
     /// What is to be closed, and not by this process.
     closing: Closing,
     /// Whether a thread writes to the ledger.
     recording: Arc<AtomicBool>,
     look: Interval,
-}
-
-/// What is heard of a process.
-enum Came {
-    /// Whoever it served has been answered.
-    Answered,
-    Ended(io::Result<ExitStatus>),
-}
-
-/// Whom a worker serves.
-struct Serving {
-    uid: u32,
-    is_answered: bool,
 }
 
 impl Door {
@@ -132,6 +124,7 @@ impl Door {
             workers: JoinSet::new(),
             started: 0,
             serving: HashMap::new(),
+            unanswered: HashMap::new(),
             pool: Pool::new(),
             closing: Closing::default(),
             recording: Arc::default(),
@@ -159,29 +152,36 @@ impl Door {
         }
     }
 
-    fn came(&mut self, came: Result<(u64, Came), JoinError>) {
+    fn came(&mut self, came: Result<(u64, io::Result<ExitStatus>), JoinError>) {
         match came {
-            Ok((number, Came::Answered)) => self.answered(number),
-            Ok((number, Came::Ended(ended))) => self.ended(number, ended),
+            Ok((number, ended)) => self.ended(number, ended),
             Err(error) => {
                 tracing::error!(%error, "a worker is not waited for any more, by a fault of ours");
             }
         }
     }
 
-    /// A run is over for its caller, who may ask for the next.
-    fn answered(&mut self, number: u64) {
-        if let Some(serving) = self.serving.get_mut(&number)
-            && !std::mem::replace(&mut serving.is_answered, true)
-        {
-            self.callers.leave(serving.uid);
+    /// Lets those whose run is over for them ask for the next.
+    fn hear_answers(&mut self) {
+        let is_answered = |number: &u64, line: &mut OwnedFd| {
+            let mut line = [PollFd::new(line, PollFlags::empty())];
+            self.serving.contains_key(number)
+                && matches!(poll(&mut line, Some(&Timespec::default())), Ok(1))
+        };
+        let answered: Vec<_> = self.unanswered.extract_if(is_answered).collect();
+        for (number, _) in answered {
+            if let Some(uid) = self.serving.get(&number) {
+                self.callers.leave(*uid);
+            }
         }
     }
 
     fn ended(&mut self, number: u64, ended: io::Result<ExitStatus>) {
-        self.answered(number);
         let now = Instant::now();
-        let uid = self.serving.remove(&number).map(|serving| serving.uid);
+        let uid = self.serving.remove(&number);
+        if let (Some(uid), Some(_)) = (uid, self.unanswered.remove(&number)) {
+            self.callers.leave(uid);
+        }
         if let Some(line) = self.pool.ended(number) {
             self.closing.add([line]);
             self.pool.back_off(now);
@@ -213,10 +213,8 @@ impl Door {
                 return Err(error);
             }
         };
-        // Whoever has been answered may be the one who asks again.
-        while let Some(came) = self.workers.try_join_next() {
-            self.came(came);
-        }
+        // One of them may be the one who asks again.
+        self.hear_answers();
         let now = Instant::now();
         let why = match self.callers.admit(peer, now) {
             Ok(()) => return self.serve(peer.uid, stream, now),
@@ -280,11 +278,7 @@ impl Door {
         };
         match number {
             Ok(number) => {
-                let serving = Serving {
-                    uid,
-                    is_answered: false,
-                };
-                self.serving.insert(number, serving);
+                self.serving.insert(number, uid);
                 Ok(())
             }
             Err(error) => {
@@ -310,6 +304,7 @@ impl Door {
     }
 
     fn start_worker(&mut self, input: StdUnixStream, options: &[&str]) -> io::Result<u64> {
+        let (unanswered, output) = pipe_with(PipeFlags::CLOEXEC)?;
         let mut command = Command::new("/proc/self/exe");
         command
             .arg(WORKER)
@@ -326,18 +321,11 @@ impl Door {
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(input)))
-            .stdout(Stdio::piped())
+            .stdout(Stdio::from(output))
             // What interrupts the daemon at a terminal is not for runs.
             .process_group(0);
-        let mut worker = command.spawn()?;
-        let output = worker.stdout.take();
-        let number = self.wait_for(worker);
-        if let Some(mut output) = output {
-            self.workers.spawn(async move {
-                let _nothing = output.read(&mut [0]).await;
-                (number, Came::Answered)
-            });
-        }
+        let number = self.wait_for(command.spawn()?);
+        self.unanswered.insert(number, unanswered);
         Ok(number)
     }
 
@@ -346,7 +334,7 @@ impl Door {
         self.started += 1;
         let number = self.started;
         self.workers
-            .spawn(async move { (number, Came::Ended(process.wait().await)) });
+            .spawn(async move { (number, process.wait().await) });
         number
     }
 
