@@ -67,13 +67,10 @@ pub(super) struct About {
     pub(super) log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a run sends few, and one of them ends it"
-)]
+/// The places of those that may wait are all there from the start: small ones, as a thousand recorders have them.
 enum Message {
-    Note(Note),
-    End(Ending),
+    Note(Box<Note>),
+    End(Box<Ending>),
     Leave,
 }
 
@@ -148,18 +145,18 @@ impl Recorder {
 
     /// Puts something that userspace has to say on record.
     pub(super) fn note(&self, note: Note) {
-        self.outbox.send(Message::Note(note));
+        self.outbox.send(Message::Note(Box::new(note)));
     }
 
     /// A way for another thread to do the same.
     pub(super) fn noting(&self) -> impl Fn(Note) + Send + Sync + 'static {
         let outbox = self.outbox.clone();
-        move |note| outbox.send(Message::Note(note))
+        move |note| outbox.send(Message::Note(Box::new(note)))
     }
 
     /// Takes what is left on the rings and closes the record. Nothing may run in the sandbox.
     pub(super) fn finish(self, ending: Ending) -> Result<Finished, RunError> {
-        self.outbox.send(Message::End(ending));
+        self.outbox.send(Message::End(Box::new(ending)));
         let failed = |why| RunError::process("record events")(io::Error::other(why));
         let finished = self.joined()?;
         finished.ok_or_else(|| failed("it left when something could not be kept"))
@@ -230,7 +227,7 @@ fn record(
             Err(mpsc::TryRecvError::Empty) => None,
             // Whoever had it gave up without a word: of a run that goes on that says nothing.
             Err(mpsc::TryRecvError::Disconnected) if !about.outlives_recorder => {
-                Some(Ending::default())
+                Some(Box::default())
             }
             Ok(Message::Leave) | Err(mpsc::TryRecvError::Disconnected) => {
                 while take(&mut rings, &mut collector, failures) == BATCH {}
@@ -245,7 +242,7 @@ fn record(
             repeats(&mut rings, &mut collector, failures)?;
             collector.skipped(attached.skipped()?);
             let running = collector.running();
-            let (summary, errors) = collector.finish(&attached.counters()?, ending);
+            let (summary, errors) = collector.finish(&attached.counters()?, *ending);
             for error in errors {
                 failures.report(Err(error));
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, kib};
 use super::guest;
 use super::host::Programs;
 use super::sample::{Sample, over};
@@ -40,6 +40,7 @@ pub(super) fn crowd(series: Series, programs: &Programs) -> Result<(String, Tabl
         "open outside, instructions",
         "× with one",
         "memory of the kernel, KiB for each",
+        "of the daemon",
     ]);
     let one = rows.first().context("no row")?;
     for row in rows {
@@ -55,13 +56,15 @@ pub(super) fn crowd(series: Series, programs: &Programs) -> Result<(String, Tabl
             shown(outside, 0),
             shown(to_one("outside"), 3),
             shown(number(row, "kib"), 0),
+            shown(number(row, "daemon_kib"), 0),
         ]);
     }
     table.note(
         "One daemon attaches and records them all. Each cgroup has a policy of its own, and of each it was tried that it may \
-         send to the port that its policy names, and not to its neighbour's. The memory is what is neither free, nor of \
-         files, nor of processes, over what it was with one, for each of the others: rings of the default size, links, \
-         tables, and a thread that records. The cgroups were all there before."
+         send to the port that its policy names, and not to its neighbour's. The memory is what is neither free (on a \
+         processor's list or not), nor of files, nor of processes, over what it was with one, for each of the others: rings \
+         of the default size, links, tables, and a thread that records. The cgroups were all there before. Beside it, the \
+         daemon's own."
             .to_owned(),
     );
     Ok((release, table))
@@ -81,7 +84,7 @@ pub(super) fn inside(programs: &Programs) -> Result<()> {
     // It attaches and records them all.
     let mut daemon = Daemon::start(&programs.plain, &scene, &policies)?;
     let mut rows: Vec<Value> = Vec::new();
-    let (mut attached, mut with_one) = (0, 0);
+    let (mut attached, mut with_one) = (0, [0; 2]);
     for size in SIZES {
         let started = Instant::now();
         for number in attached..size {
@@ -99,19 +102,19 @@ pub(super) fn inside(programs: &Programs) -> Result<()> {
         for number in 0..size {
             has_its_own_rules(number, size)?;
         }
-        let used = used_by_the_kernel()?;
+        let used = [used_by_the_kernel()?, daemon.memory()?];
         let arguments = scene.arguments(Operation::Open, OPENS.0, OPENS.1);
         let outside = Sample::take(&mut scene.bare(&arguments))?;
         let inside = Sample::take(&mut joining(0, &scene.bare(&arguments)))?;
-        let kib = if rows.is_empty() {
+        if rows.is_empty() {
             with_one = used;
-            None
-        } else {
-            let others = u64::try_from(size - 1)?;
-            Some(over(used.saturating_sub(with_one), others))
-        };
+        }
+        let others = u64::try_from(size - 1)?;
+        let for_each =
+            |now: u64, with_one| (others > 0).then(|| over(now.saturating_sub(with_one), others));
         let row = json!({
-            "size": size, "inside": inside.median_ns, "outside": outside.median_ns, "kib": kib,
+            "size": size, "inside": inside.median_ns, "outside": outside.median_ns,
+            "kib": for_each(used[0], with_one[0]), "daemon_kib": for_each(used[1], with_one[1]),
         });
         eprintln!("{row}");
         rows.push(row);
@@ -176,15 +179,20 @@ fn used_by_the_kernel() -> Result<u64> {
     fs::write("/proc/sys/vm/drop_caches", "3")?;
     std::thread::sleep(Duration::from_secs(1));
     let text = fs::read_to_string("/proc/meminfo")?;
-    let field = |name: &str| -> Result<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        let number = number.with_context(|| format!("no {name} in /proc/meminfo"))?;
-        Ok(number.parse()?)
-    };
-    let mut used = field("MemTotal:")?;
+    let field = |name| kib(&text, name).with_context(|| format!("no {name} in /proc/meminfo"));
+    let mut used = field("MemTotal:")?.saturating_sub(free_on_lists()?);
     for others in ["MemFree:", "Buffers:", "Cached:", "AnonPages:"] {
         used = used.saturating_sub(field(others)?);
     }
     Ok(used)
+}
+
+/// Free pages that each processor keeps for itself, which `MemFree` leaves out (`/proc/zoneinfo`, `pagesets`): KiB.
+fn free_on_lists() -> Result<u64> {
+    let text = fs::read_to_string("/proc/zoneinfo")?;
+    let pages = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("count:"));
+    let pages = pages.map(|number| Ok(number.trim().parse::<u64>()?));
+    Ok(pages.sum::<Result<u64>>()? * 4)
 }

@@ -1,5 +1,6 @@
 //! A daemon that is measured.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -44,6 +45,12 @@ impl Daemon {
         scene.output("socket")
     }
 
+    /// Memory that is its own: KiB.
+    pub(super) fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        kib(&status, "RssAnon:").context("no RssAnon in its status")
+    }
+
     /// Waits until it has said of so many more that their policy is in force.
     pub(super) fn wait_for(&mut self, more: usize) -> Result<()> {
         (0..more).try_for_each(|_| self.hear("the policy is in force"))
@@ -63,6 +70,12 @@ impl Daemon {
         }
         Ok(())
     }
+}
+
+/// The number of KiB after this name in such a file of proc(5).
+pub(super) fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 impl Drop for Daemon {

@@ -4,9 +4,7 @@ use std::{
     borrow::Cow,
     fs::File,
     io::{self, BufReader, Seek, SeekFrom, Write},
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    thread::{self, JoinHandle},
-    time::Duration,
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -17,6 +15,7 @@ use super::{
     folder::Writer,
     frame::{Chain, PAYLOAD_MAX},
     ledger::What,
+    sync::{DISK, Synced},
 };
 use crate::audit::{
     clock::Time,
@@ -27,8 +26,6 @@ use crate::audit::{
     sink::Sink,
 };
 
-/// How long what was written may lie in memory. Denials do not.
-const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// A batch this long is more than one frame.
 const FRAME_BYTES: usize = PAYLOAD_MAX / 4;
 
@@ -43,13 +40,15 @@ pub struct Log {
     payload: Vec<u8>,
     frame: Vec<u8>,
     denied: bool,
-    sync: Sync,
+    sync: Synced,
 }
 
 impl Log {
     /// Begins the log of a run.
     pub fn begin(store: Writer, about: &About, started: Time) -> io::Result<Self> {
-        Self::synced(store, about, started, SYNC_INTERVAL, File::sync_data)
+        Self::synced(store, about, started, |file| {
+            DISK.add(file, File::sync_data)
+        })
     }
 
     /// Goes on with the log of a run whose recorder ended before the run did, and says what that had come to. What was
@@ -84,7 +83,7 @@ impl Log {
         file.set_len(length)?;
         (&file).seek(SeekFrom::Start(length))?;
         let file = Arc::new(file);
-        let sync = Sync::start(Arc::clone(&file), SYNC_INTERVAL, File::sync_data)?;
+        let sync = DISK.add(Arc::clone(&file), File::sync_data);
         let log = Self::at(store, run, file, (length, chain), sync);
         Ok((log, about, resumed))
     }
@@ -94,11 +93,10 @@ impl Log {
         store: Writer,
         about: &About,
         started: Time,
-        interval: Duration,
-        sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
+        sync: impl FnOnce(Arc<File>) -> Synced,
     ) -> io::Result<Self> {
         let file = Arc::new(store.begin(&about.run, started.to_string())?);
-        let sync = Sync::start(Arc::clone(&file), interval, sync)?;
+        let sync = sync(Arc::clone(&file));
         let chain = Chain::of(&about.run);
         let mut log = Self::at(store, &about.run, file, (0, chain), sync);
         Entry::About(&serde_json::to_vec(about)?).write(&mut log.payload);
@@ -112,7 +110,7 @@ impl Log {
         run: &str,
         file: Arc<File>,
         (length, chain): (u64, Chain),
-        sync: Sync,
+        sync: Synced,
     ) -> Self {
         Self {
             store,
@@ -175,8 +173,8 @@ impl Sink for Log {
 
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
         self.write()?;
+        self.sync.settle()?;
         self.file.sync_data()?;
-        self.sync.failure()?;
         let end = What::end(&self.chain, summary.accounting.balanced);
         self.store
             .state(&self.run, summary.completed.to_string(), end)
@@ -238,79 +236,10 @@ fn said<'a>(record: &'a Record<'_>) -> Said<'a> {
     }
 }
 
-/// Has the disk have what was written, on a thread of its own: nobody waits for a disk who takes events.
-struct Sync {
-    wake: Option<mpsc::SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
-    failed: Arc<Mutex<Option<io::Error>>>,
-}
-
-impl Sync {
-    fn start(
-        file: Arc<File>,
-        interval: Duration,
-        mut sync: impl FnMut(&File) -> io::Result<()> + Send + 'static,
-    ) -> io::Result<Self> {
-        let (wake, woken) = mpsc::sync_channel(1);
-        let failed = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&failed);
-        let thread = thread::Builder::new()
-            .name("audit sync".to_owned())
-            .spawn(move || {
-                loop {
-                    let over = matches!(
-                        woken.recv_timeout(interval),
-                        Err(mpsc::RecvTimeoutError::Disconnected)
-                    );
-                    if over {
-                        return;
-                    }
-                    if let Err(error) = sync(&file) {
-                        // The kernel says so once: what was written since the last time may be lost.
-                        *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                        return;
-                    }
-                }
-            })?;
-        Ok(Self {
-            wake: Some(wake),
-            thread: Some(thread),
-            failed,
-        })
-    }
-
-    /// What went wrong since the last time.
-    fn failure(&self) -> io::Result<()> {
-        let failed = self
-            .failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        failed.map_or(Ok(()), Err)
-    }
-
-    /// Something was written, which must not wait for the time to come if it is urgent.
-    fn written(&self, urgent: bool) -> io::Result<()> {
-        self.failure()?;
-        if urgent && let Some(wake) = &self.wake {
-            // One that waits already is for this as well.
-            let _waits_already = wake.try_send(());
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Sync {
-    fn drop(&mut self) {
-        drop(self.wake.take());
-        if let Some(thread) = self.thread.take() {
-            let _panicked = thread.join();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
     use skillsandbox_common::header::{Kind, Reason};
 
     use super::*;
@@ -318,6 +247,7 @@ mod tests {
         clock::Clock,
         collect::Collector,
         describe::Knowledge,
+        store::sync::Disk,
         testing::{self, Scratch},
     };
 
@@ -339,7 +269,8 @@ mod tests {
                 .map_err(io::Error::other)
         };
         let writer = Writer::open(&scratch.path("audit")).unwrap();
-        let log = Log::synced(writer, &about, clock.time(0), NEVER, sync).unwrap();
+        let disk = Box::leak(Box::new(Disk::new(NEVER)));
+        let log = Log::synced(writer, &about, clock.time(0), |file| disk.add(file, sync)).unwrap();
         let mut collector = Collector::new(Knowledge {
             sandbox: about.sandbox.clone(),
             clock,

@@ -24,6 +24,7 @@ mod replay;
 mod seal;
 mod segments;
 mod ship;
+mod sync;
 mod verify;
 
 #[cfg(test)]
