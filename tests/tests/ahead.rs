@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{FlockOperation, flock},
     process::{Pid, Signal, kill_process},
 };
@@ -85,6 +86,13 @@ fn waiting() -> BTreeSet<String> {
     names.filter(|name| name.starts_with(AHEAD)).collect()
 }
 
+/// Locks the registry.
+fn registry() -> fs::File {
+    let registry = fs::File::open("/run/skillsandbox/lock").expect("the registry");
+    flock(&registry, FlockOperation::LockExclusive).expect("its lock");
+    registry
+}
+
 #[test]
 fn a_sandbox_that_was_made_before_its_run_has_the_rules_of_that_run_alone() {
     let ground = Ground::prepare();
@@ -150,14 +158,22 @@ fn a_sandbox_that_waits_denies_everything_and_ends_with_the_daemon() {
     assert!(waiting().is_empty(), "nobody has asked");
     let ran = Ran::ahead(&ground, &manifest(), &["true"]);
     assert!(ran.output.status.success(), "{}", ran.out());
-    until("two wait", || waiting().len() == 2);
+    let mut made = BTreeSet::new();
+    until("that one is gone, and two others wait", || {
+        made = {
+            // Who makes one or takes one down has it.
+            let _registry = registry();
+            waiting()
+        };
+        made.len() == 2 && !made.contains(&ran.id())
+    });
     let cgroup = |id: &String| -> PathBuf {
         let found = Traces::look(id).cgroups();
         found.into_iter().next().expect("its cgroup")
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("its address").port();
-    for id in waiting() {
+    for id in made {
         // The way in is opened before: on the kernel tier it opens nothing from then on.
         let script = format!(
             "import socket\n\
@@ -257,7 +273,7 @@ fn a_sandbox_whose_chain_others_have_taken_away_is_not_used() {
 }
 
 #[test]
-fn who_has_been_answered_may_ask_again_before_the_sandbox_is_taken_down() {
+fn who_has_been_answered_has_the_streams_end_and_may_ask_again_before_the_sandbox_is_taken_down() {
     let ground = Ground::prepare();
     let _daemon = ground.daemon();
     let begin = |script: &str| {
@@ -274,11 +290,20 @@ fn who_has_been_answered_may_ask_again_before_the_sandbox_is_taken_down() {
     output.read_exact(&mut said).expect("a word");
     assert_eq!(&said, b"started\n");
     // Nobody makes a sandbox or takes one down.
-    let registry = fs::File::open("/run/skillsandbox/lock").expect("the registry");
-    flock(&registry, FlockOperation::LockExclusive).expect("its lock");
+    let registry = registry();
     // With these, which say nothing, the user has as many as one may.
     let _silent: Vec<_> = (1..32).map(|_| ground.connect()).collect();
     assert_eq!(answer(&mut first)["ended"]["exit_code"], 0);
+    // They end with the run: whoever reads them waits for nothing more.
+    for mut stream in [output].into_iter().chain(streams) {
+        let mut polled = [PollFd::new(&stream, PollFlags::IN)];
+        let patience = Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        };
+        assert_eq!(poll(&mut polled, Some(&patience)), Ok(1), "it ends");
+        assert_eq!(stream.read(&mut said).expect("its end"), 0);
+    }
     let (mut second, _streams) = begin("true");
     drop(registry);
     assert_eq!(answer(&mut second)["ended"]["exit_code"], 0);

@@ -2,7 +2,6 @@
 
 use super::{
     error::RunError,
-    firewall,
     sandbox::{Sandbox, Tier, Wanted},
 };
 use crate::{
@@ -74,9 +73,7 @@ impl Ready {
                 // These are traced for the whole host, which is not done ahead.
                 && !wanted.record_refused
                 // What was refused for a while may not be any more.
-                && will_do(&ready.sandbox.tier)
-                // It was seen to refuse a packet, but that is some time ago.
-                && firewall::are_closed(&ready.firewalls);
+                && will_do(&ready.sandbox.tier);
             if suits {
                 match ready.fit(tables, &wanted) {
                     Ok(ready) => return Ok(ready),

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
 };
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -12,6 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use super::{
     error::RunError,
     files::Files,
+    firewall,
     interruptions::Interruptions,
     life::{Life, Names},
     plan::{Plan, Request},
@@ -152,7 +154,7 @@ fn check_tier(
 /// Runs a skill to its end.
 pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunError> {
     let interruptions = &mut Interruptions::listen()?;
-    run_in(&mut None, request, options, interruptions, |_| ()).await
+    run_in(&mut None, request, options.clone(), interruptions, |_| ()).await
 }
 
 /// Runs a skill to its end, or until one of these comes: in the sandbox that was made ahead, if it suits. That is taken
@@ -160,18 +162,29 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
 pub(super) async fn run_in(
     ahead: &mut Option<Ready>,
     request: &Request,
-    options: &Options,
+    options: Options,
     interruptions: &mut Interruptions,
     tell: impl FnOnce(&Outcome),
 ) -> Result<Outcome, RunError> {
     refuse_what_is_not_enforced(request)?;
-    let plan = Plan::make(request)?;
-    let tables = plan.rules.compile()?;
+    // They were seen to refuse a packet, but that is some time ago.
+    let chains = ahead.as_ref().map(|ready| ready.firewalls.as_slice());
+    let chains = chains.unwrap_or_default();
+    let (planned, are_closed) = thread::scope(|scope| {
+        let looks = scope.spawn(|| firewall::are_closed(chains));
+        let plan = || {
+            let plan = Plan::make(request)?;
+            let tables = plan.rules.compile()?;
+            Ok::<_, RunError>((plan, tables))
+        };
+        (plan(), looks.join().unwrap_or_default())
+    });
+    let (plan, tables) = planned?;
     let identity = match request.caller {
         Some(caller) => caller,
-        None => identity(options)?,
+        None => identity(&options)?,
     };
-    let files = Files::open(options)?;
+    let files = Files::open(&options)?;
     let skill_dir = as_caller(request.caller, || {
         openat(
             CWD,
@@ -210,7 +223,7 @@ pub(super) async fn run_in(
             .without
             .contains(&crate::isolate::report::Layer::Iptables),
     };
-    let will_do = |tier: &Tier| check_tier(tier, request, options, &plan);
+    let will_do = |tier: &Tier| check_tier(tier, request, &options, &plan);
     let Ready {
         sandbox,
         rings,
@@ -221,14 +234,14 @@ pub(super) async fn run_in(
         &request.manifest.skill.name,
         &tables,
         wanted,
-        |tier| will_do(tier).is_ok(),
+        |tier| are_closed && will_do(tier).is_ok(),
     )?;
     if let Tier::Fallback(reason) = &sandbox.tier {
         tracing::info!(%reason, "fallback tier: mounts, Landlock and seccomp decide on files");
     }
     let life = Life {
         request,
-        options,
+        options: &options,
         plan: &plan,
         sandbox: &sandbox,
         identity,
@@ -245,6 +258,8 @@ pub(super) async fn run_in(
         }
         Err(error) => Err(error),
     };
+    // Whoever reads a stream of the run reads its end now.
+    drop(options);
     if let Ok(outcome) = &outcome {
         tell(outcome);
     }

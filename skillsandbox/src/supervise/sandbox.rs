@@ -323,6 +323,7 @@ impl Sandbox {
     /// Kills whatever is left in the sandbox and waits until it is gone.
     pub(super) fn kill(&self) -> Result<(), RunError> {
         let started = Instant::now();
+        let mut pause = Duration::from_micros(50);
         while self.cgroup.is_populated()? {
             self.cgroup.kill()?;
             if started.elapsed() > PATIENCE {
@@ -330,7 +331,8 @@ impl Sandbox {
                     cgroup: self.cgroup.path().to_owned(),
                 });
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(1));
         }
         Ok(())
     }

@@ -234,7 +234,7 @@ impl Worker {
             drop(handed);
             end_with(Arc::clone(connection))?;
             drop(limit);
-            run_in(ahead, &request, &options, &mut interruptions, tell).await
+            run_in(ahead, &request, options, &mut interruptions, tell).await
         })
     }
 
