@@ -132,6 +132,29 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_run_can_have_is_refused_of_a_cgroup() {
+        let refused = |more: &str| {
+            let text =
+                "skill: { name: a, version: '1' }\npermissions:\nentrypoint: { command: a }\n";
+            let text = format!("{text}{more}");
+            let manifest = Manifest::parse("FILE", text.as_bytes()).unwrap();
+            let refused = manifest.not_enforced_yet(manifest.is_for());
+            let fields = refused
+                .into_iter()
+                .map(|refused| (refused.field, refused.line));
+            fields.collect::<Vec<_>>()
+        };
+        let counted = "audit: { aggregate: true }\n";
+        assert_eq!(refused(counted), []);
+        let of_a_cgroup = refused(&format!("{counted}cgroup: /a.slice\n"));
+        assert_eq!(of_a_cgroup, [("audit.aggregate".to_owned(), 4)]);
+        let denied = "cgroup: /a.slice\naudit: { on_overflow: deny }\n";
+        assert_eq!(refused(denied), []);
+        let audited = refused(&format!("{denied}mode: audit\n"));
+        assert_eq!(audited, [("audit.on_overflow".to_owned(), 6)]);
+    }
+
+    #[test]
     fn a_valid_manifest_that_asks_for_what_is_not_enforced_is_refused() {
         let text = "skill: { name: a, version: '1' }\npermissions:\nentrypoint: { command: a }\n\
                     mode: audit\n";

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::path::DenyPattern;
-use super::schema::{Manifest, Mode};
+use super::schema::{Manifest, Mode, OnOverflow};
 
 /// Something that a manifest asks for and that is not enforced yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,6 +44,16 @@ const NOT_ENFORCED_YET: &[Feature] = &[
         &[By::Run],
         "`run` always denies what is not granted",
         audit_mode,
+    ),
+    (
+        &[By::Attach],
+        "only accesses in a sandbox of `run` are counted together",
+        aggregate,
+    ),
+    (
+        &[By::Attach],
+        "a policy whose `mode` is `audit` denies nothing",
+        overflow_denied_in_audit_mode,
     ),
 ];
 
@@ -93,6 +103,17 @@ fn audit_mode(manifest: &Manifest) -> Askings {
         "mode",
         manifest.mode.line,
     )
+}
+
+fn aggregate(manifest: &Manifest) -> Askings {
+    let aggregate = manifest.audit.aggregate;
+    asking(aggregate.value, "audit.aggregate", aggregate.line)
+}
+
+fn overflow_denied_in_audit_mode(manifest: &Manifest) -> Askings {
+    let mode = manifest.mode;
+    let is_asked = mode.value == Mode::Audit && manifest.audit.on_overflow == OnOverflow::Deny;
+    asking(is_asked, "audit.on_overflow", mode.line)
 }
 
 fn asking(is_asked: bool, field: &str, line: u32) -> Askings {

@@ -221,7 +221,7 @@ pub struct Audit {
     /// What happens to an access that cannot be recorded because the buffer is full.
     pub on_overflow: OnOverflow,
     /// Whether like accesses may be recorded as one record with a count.
-    pub aggregate: bool,
+    pub aggregate: Spanned<bool>,
     /// Room for records that are not taken yet, in KiB: a power of two of [`RING_KIB`](super::RING_KIB).
     /// `None` for [`RUN_RING_KIB`](super::RUN_RING_KIB), or [`ATTACHED_RING_KIB`](super::ATTACHED_RING_KIB) in a cgroup that is
     /// attached.

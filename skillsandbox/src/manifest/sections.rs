@@ -179,9 +179,12 @@ fn audit(field: &Field, problems: &mut Problems) -> Option<Audit> {
         problems,
         |field, problems| field.choice(&ON_OVERFLOW, problems),
     );
-    let aggregate = map.or("aggregate", false, problems, |field, problems| {
-        field.boolean(problems)
-    });
+    let aggregate = map.or(
+        "aggregate",
+        Spanned::default(),
+        problems,
+        |field, problems| Some(field.spanned(field.boolean(problems)?)),
+    );
     let ring_kib = map.or(
         "ring_kib",
         Audit::default().ring_kib,

@@ -210,7 +210,7 @@ pub(super) async fn run_in(
         },
         rings: WantedRings {
             bytes: request.manifest.audit.ring_kib.unwrap_or(RUN_RING_KIB) << 10,
-            aggregate: request.manifest.audit.aggregate,
+            aggregate: request.manifest.audit.aggregate.value,
         },
         deny_on_overflow: request.manifest.audit.on_overflow == OnOverflow::Deny,
         record_refused: options.record_refused,

@@ -130,7 +130,7 @@ fn what_is_left_out_has_the_stated_default() {
         manifest.audit,
         Audit {
             on_overflow: OnOverflow::Count,
-            aggregate: false,
+            aggregate: Spanned::default(),
             ring_kib: None,
         }
     );
@@ -182,7 +182,7 @@ fn every_key_has_its_meaning() {
     assert_eq!(egress[2].protocol, Protocol::Any);
     assert_eq!(manifest.permissions.filesystem.runtime, Runtime::None);
     assert_eq!(manifest.audit.on_overflow, OnOverflow::Deny);
-    assert!(manifest.audit.aggregate);
+    assert!(manifest.audit.aggregate.value);
     assert_eq!(manifest.audit.ring_kib, Some(128));
     assert_eq!(
         manifest.resources,

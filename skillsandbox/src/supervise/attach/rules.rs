@@ -46,12 +46,6 @@ impl Rules {
             let file = file.to_owned();
             return Err(RunError::NotEnforced { file, fields });
         }
-        if manifest.audit.aggregate {
-            return Err(RunError::attachment(
-                format!("{file}: audit.aggregate is not possible for a cgroup that is attached"),
-                "take it out, or give records more room with audit.ring_kib",
-            ));
-        }
         if mode == Mode::Audit && manifest.audit.on_overflow == OnOverflow::Deny {
             return Err(RunError::attachment(
                 format!(
