@@ -26,11 +26,15 @@ use skillsandbox_tests::{
 
 /// What the ids of such sandboxes begin with.
 const AHEAD: &str = "run-";
+/// What those of others begin with: the name of the skill.
+const NAME: &str = "tested-";
 
 /// A run, and its records.
 struct Ran {
     output: Output,
     records: Vec<Value>,
+    /// The sandboxes of this run and of those before that were made.
+    used: BTreeSet<String>,
 }
 
 impl Ran {
@@ -43,10 +47,13 @@ impl Ran {
         let output = run.arg("--").args(command).output().expect("a run");
         let text = fs::read_to_string(&events).unwrap_or_default();
         let records = text.lines().map(serde_json::from_str);
-        Self {
+        let mut ran = Self {
             output,
             records: records.collect::<Result<_, _>>().expect("records"),
-        }
+            used: BTreeSet::new(),
+        };
+        ran.used.insert(ran.id());
+        ran
     }
 
     /// Repeated until it had a sandbox that was there before.
@@ -54,8 +61,12 @@ impl Ran {
         let mut last = None;
         until("a run in a sandbox that was made before", || {
             let before = waiting();
-            let ran = Self::of(ground, manifest, command);
+            let mut ran = Self::of(ground, manifest, command);
             let is_ahead = before.contains(&ran.id());
+            let earlier = last
+                .take()
+                .map_or_else(BTreeSet::new, |last: Self| last.used);
+            ran.used.extend(earlier);
             last = Some(ran);
             is_ahead
         });
@@ -91,6 +102,20 @@ fn registry() -> fs::File {
     let registry = fs::File::open("/run/skillsandbox/lock").expect("the registry");
     flock(&registry, FlockOperation::LockExclusive).expect("its lock");
     registry
+}
+
+/// Waits until two wait that are not these, and gives their ids.
+fn two_others(used: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut made = BTreeSet::new();
+    until("two others wait", || {
+        made = {
+            // Who makes one or takes one down has it.
+            let _registry = registry();
+            waiting()
+        };
+        made.len() == 2 && made.is_disjoint(used)
+    });
+    made
 }
 
 #[test]
@@ -158,15 +183,7 @@ fn a_sandbox_that_waits_denies_everything_and_ends_with_the_daemon() {
     assert!(waiting().is_empty(), "nobody has asked");
     let ran = Ran::ahead(&ground, &manifest(), &["true"]);
     assert!(ran.output.status.success(), "{}", ran.out());
-    let mut made = BTreeSet::new();
-    until("that one is gone, and two others wait", || {
-        made = {
-            // Who makes one or takes one down has it.
-            let _registry = registry();
-            waiting()
-        };
-        made.len() == 2 && !made.contains(&ran.id())
-    });
+    let made = two_others(&ran.used);
     let cgroup = |id: &String| -> PathBuf {
         let found = Traces::look(id).cgroups();
         found.into_iter().next().expect("its cgroup")
@@ -217,8 +234,7 @@ fn who_waits_and_is_killed_is_cleaned_up_after_and_holds_no_run_up() {
     let line = format!("__worker --ahead --audit-dir {}", ground.store.display());
     let ran = Ran::of(&ground, &manifest(), &["true"]);
     assert!(ran.output.status.success(), "{}", ran.out());
-    until("two wait", || waiting().len() == 2);
-    let dead = waiting();
+    let dead = two_others(&ran.used);
     for id in processes(&line) {
         let id = i32::try_from(id).ok().and_then(Pid::from_raw);
         kill_process(id.expect("a process"), Signal::KILL).expect("a signal");
@@ -255,10 +271,9 @@ fn a_sandbox_whose_chain_others_have_taken_away_is_not_used() {
     let fresh = Ran::of(&ground, &manifest(), &["true"]);
     let ahead = Ran::ahead(&ground, &manifest(), &["true"]);
     assert_eq!(ahead.layers(), fresh.layers());
-    until("two wait", || waiting().len() == 2);
-    // Ready, and not only begun.
-    sleep(Duration::from_secs(3));
-    let flushed = waiting();
+    let flushed = two_others(&ahead.used);
+    // The daemon has heard of them.
+    sleep(Duration::from_secs(1));
     for id in &flushed {
         flush(id);
     }
@@ -278,12 +293,12 @@ fn who_has_been_answered_has_the_streams_end_and_may_ask_again_before_the_sandbo
     let _daemon = ground.daemon();
     let begin = |script: &str| {
         let mut stream = ground.connect();
-        let asked = asks(&manifest(), script, false);
+        let asked = asks(&manifest(), script, true);
         stream.write_all(&asked).expect("a request");
         let streams = accepted(&stream);
         (stream, streams)
     };
-    let (mut first, streams) = begin("echo started; sleep 1");
+    let (mut first, streams) = begin("echo started; sleep 3");
     let mut streams = streams.into_iter().map(fs::File::from);
     let mut said = [0; 8];
     let mut output = streams.next().expect("its output");
@@ -296,14 +311,23 @@ fn who_has_been_answered_has_the_streams_end_and_may_ask_again_before_the_sandbo
     assert_eq!(answer(&mut first)["ended"]["exit_code"], 0);
     // They end with the run: whoever reads them waits for nothing more.
     for mut stream in [output].into_iter().chain(streams) {
-        let mut polled = [PollFd::new(&stream, PollFlags::IN)];
         let patience = Timespec {
             tv_sec: 60,
             tv_nsec: 0,
         };
-        assert_eq!(poll(&mut polled, Some(&patience)), Ok(1), "it ends");
-        assert_eq!(stream.read(&mut said).expect("its end"), 0);
+        loop {
+            let mut polled = [PollFd::new(&stream, PollFlags::IN)];
+            assert_eq!(poll(&mut polled, Some(&patience)), Ok(1), "it ends");
+            if stream.read(&mut said).expect("its end") == 0 {
+                break;
+            }
+        }
     }
+    let held = fs::read_dir("/run/skillsandbox").expect("the registry");
+    let held = held.flatten().map(|entry| entry.file_name());
+    let held = held.filter_map(|name| name.into_string().ok());
+    let is_there = |name: String| name.starts_with(NAME);
+    assert!(held.into_iter().any(is_there), "it is not taken down yet");
     let (mut second, _streams) = begin("true");
     drop(registry);
     assert_eq!(answer(&mut second)["ended"]["exit_code"], 0);

@@ -60,20 +60,23 @@ impl Ready {
         Self::make(NAME, &Tables::default(), wanted)
     }
 
-    /// Makes one that was made ahead what is wanted, if its tier will do and it can be; if not, another one.
+    /// Makes one that was made ahead what is wanted, if its tier will do, its chains of iptables are closed still and it can be; if
+    /// not, another one.
     pub(super) fn fit_or_make(
         ahead: Option<Self>,
         name: &str,
         tables: &Tables,
         wanted: Wanted,
         will_do: impl FnOnce(&Tier) -> bool,
+        are_closed: impl FnOnce(&[Firewall]) -> bool,
     ) -> Result<Self, RunError> {
         if let Some(ready) = ahead {
             let suits = wanted.rings == RINGS
                 // These are traced for the whole host, which is not done ahead.
                 && !wanted.record_refused
                 // What was refused for a while may not be any more.
-                && will_do(&ready.sandbox.tier);
+                && will_do(&ready.sandbox.tier)
+                && are_closed(&ready.firewalls);
             if suits {
                 match ready.fit(tables, &wanted) {
                     Ok(ready) => return Ok(ready),

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -157,6 +158,9 @@ pub async fn run(request: &Request, options: &Options) -> Result<Outcome, RunErr
     run_in(&mut None, request, options.clone(), interruptions, |_| ()).await
 }
 
+/// How long it is enough that chains of iptables were seen. Planning a run may take longer, where its files are far away.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Runs a skill to its end, or until one of these comes: in the sandbox that was made ahead, if it suits. That is taken
 /// unless the run is refused before. What the run came to is told before its sandbox is taken down.
 pub(super) async fn run_in(
@@ -170,8 +174,8 @@ pub(super) async fn run_in(
     // They were seen to refuse a packet, but that is some time ago.
     let chains = ahead.as_ref().map(|ready| ready.firewalls.as_slice());
     let chains = chains.unwrap_or_default();
-    let (planned, are_closed) = thread::scope(|scope| {
-        let looks = scope.spawn(|| firewall::are_closed(chains));
+    let (planned, looked) = thread::scope(|scope| {
+        let looks = scope.spawn(|| firewall::are_closed(chains).then(Instant::now));
         let plan = || {
             let plan = Plan::make(request)?;
             let tables = plan.rules.compile()?;
@@ -201,28 +205,6 @@ pub(super) async fn run_in(
     {
         tracing::warn!("{missing}");
     }
-    let resources = &request.manifest.resources;
-    let wanted = Wanted {
-        resources: Resources {
-            memory_bytes: Some(resources.memory_mb << 20),
-            processes: Some(resources.max_processes),
-            cpu_shares: Some(resources.cpu_shares),
-        },
-        rings: WantedRings {
-            bytes: request.manifest.audit.ring_kib.unwrap_or(RUN_RING_KIB) << 10,
-            aggregate: request.manifest.audit.aggregate.value,
-        },
-        deny_on_overflow: request.manifest.audit.on_overflow == OnOverflow::Deny,
-        record_refused: options.record_refused,
-        #[cfg(feature = "test-layers")]
-        without_programs: options
-            .without
-            .contains(&crate::isolate::report::Layer::Ebpf),
-        #[cfg(feature = "test-layers")]
-        without_firewalls: options
-            .without
-            .contains(&crate::isolate::report::Layer::Iptables),
-    };
     let will_do = |tier: &Tier| check_tier(tier, request, &options, &plan);
     let Ready {
         sandbox,
@@ -233,8 +215,9 @@ pub(super) async fn run_in(
         ahead.take(),
         &request.manifest.skill.name,
         &tables,
-        wanted,
-        |tier| are_closed && will_do(tier).is_ok(),
+        wanted(request, &options),
+        |tier| will_do(tier).is_ok(),
+        |chains| looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN || firewall::are_closed(chains)),
     )?;
     if let Tier::Fallback(reason) = &sandbox.tier {
         tracing::info!(%reason, "fallback tier: mounts, Landlock and seccomp decide on files");
@@ -267,6 +250,32 @@ pub(super) async fn run_in(
     let outcome = outcome?;
     taken_down?;
     Ok(outcome)
+}
+
+/// What a run wants of its sandbox, beside its rules.
+fn wanted(request: &Request, options: &Options) -> Wanted {
+    let resources = &request.manifest.resources;
+    Wanted {
+        resources: Resources {
+            memory_bytes: Some(resources.memory_mb << 20),
+            processes: Some(resources.max_processes),
+            cpu_shares: Some(resources.cpu_shares),
+        },
+        rings: WantedRings {
+            bytes: request.manifest.audit.ring_kib.unwrap_or(RUN_RING_KIB) << 10,
+            aggregate: request.manifest.audit.aggregate.value,
+        },
+        deny_on_overflow: request.manifest.audit.on_overflow == OnOverflow::Deny,
+        record_refused: options.record_refused,
+        #[cfg(feature = "test-layers")]
+        without_programs: options
+            .without
+            .contains(&crate::isolate::report::Layer::Ebpf),
+        #[cfg(feature = "test-layers")]
+        without_firewalls: options
+            .without
+            .contains(&crate::isolate::report::Layer::Iptables),
+    }
 }
 
 fn identity(options: &Options) -> Result<Identity, RunError> {

@@ -83,7 +83,7 @@ impl Log {
         file.set_len(length)?;
         (&file).seek(SeekFrom::Start(length))?;
         let file = Arc::new(file);
-        let sync = DISK.add(Arc::clone(&file), File::sync_data);
+        let sync = DISK.add(Arc::clone(&file), File::sync_data)?;
         let log = Self::at(store, run, file, (length, chain), sync);
         Ok((log, about, resumed))
     }
@@ -93,10 +93,10 @@ impl Log {
         store: Writer,
         about: &About,
         started: Time,
-        sync: impl FnOnce(Arc<File>) -> Synced,
+        sync: impl FnOnce(Arc<File>) -> io::Result<Synced>,
     ) -> io::Result<Self> {
         let file = Arc::new(store.begin(&about.run, started.to_string())?);
-        let sync = sync(Arc::clone(&file));
+        let sync = sync(Arc::clone(&file))?;
         let chain = Chain::of(&about.run);
         let mut log = Self::at(store, &about.run, file, (0, chain), sync);
         Entry::About(&serde_json::to_vec(about)?).write(&mut log.payload);

@@ -10,11 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::setpriority_process;
+
 /// How long what was written may lie in memory. Denials do not.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A file system serves those who wait at the same time together.
 const THREADS_MAX: usize = 16;
-/// How long a thread that has nothing to do stays.
+/// How long a thread that has nothing to do stays. One stays for as long as there are files.
 const STAY: Duration = Duration::from_secs(10);
 
 /// Of all logs of this process.
@@ -30,7 +32,9 @@ pub(super) struct Disk {
 }
 
 struct Queue {
-    files: u64,
+    /// Files that there were, and that there are.
+    numbers: u64,
+    files: usize,
     /// By when it is due, and the number of the file.
     due: BTreeMap<(Instant, u64), Arc<Written>>,
     /// The files that are being synced.
@@ -62,6 +66,7 @@ impl Disk {
         Self {
             interval,
             queue: Mutex::new(Queue {
+                numbers: 0,
                 files: 0,
                 due: BTreeMap::new(),
                 busy: BTreeSet::new(),
@@ -78,49 +83,55 @@ impl Disk {
         &'static self,
         file: Arc<File>,
         sync: impl Fn(&File) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Synced {
+    ) -> io::Result<Synced> {
         let mut queue = lock(&self.queue);
+        if queue.threads == 0 {
+            self.start_thread(&mut queue)?;
+        }
         queue.files += 1;
+        queue.numbers += 1;
         let written = Arc::new(Written {
-            number: queue.files,
+            number: queue.numbers,
             file,
             sync: Box::new(sync),
             state: Mutex::default(),
         });
-        Synced {
+        Ok(Synced {
             disk: self,
             written,
-        }
+        })
     }
 
-    /// Has one more thread look. Where there can be no more, what is due waits for those there are.
-    fn have_another(&'static self, queue: &mut Queue) -> io::Result<()> {
+    fn start_thread(&'static self, queue: &mut Queue) -> io::Result<()> {
+        let thread = thread::Builder::new().name("audit sync".to_owned());
+        thread.spawn(|| self.serve())?;
+        queue.threads += 1;
+        Ok(())
+    }
+
+    /// Has one more thread look, if something is due now or later. Where there can be no more, it waits for those there are.
+    fn have_another(&'static self, queue: &mut Queue) {
+        if queue.next().is_none() {
+            return;
+        }
         if queue.idle > 0 {
             self.earlier.notify_one();
-            return Ok(());
+        } else if queue.threads < THREADS_MAX {
+            let _there_is_one = self.start_thread(queue);
         }
-        if queue.threads == THREADS_MAX {
-            return Ok(());
-        }
-        let thread = thread::Builder::new().name("audit sync".to_owned());
-        match thread.spawn(|| self.serve()) {
-            Ok(_) => queue.threads += 1,
-            Err(error) if queue.threads == 0 => return Err(error),
-            Err(_) => {}
-        }
-        Ok(())
     }
 
     /// Syncs what is due, until there has been nothing for a while.
     fn serve(&'static self) {
+        // Whoever started it may have another, which threads inherit.
+        let _as_it_is = setpriority_process(None, 0);
         let mut queue = lock(&self.queue);
+        let mut used = Instant::now();
         loop {
             let now = Instant::now();
             let next = queue.next();
             if let Some(written) = queue.take(next.filter(|(due, _)| *due <= now)) {
-                if queue.next().is_some_and(|(due, _)| due <= now) {
-                    let _there_is_this_one = self.have_another(&mut queue);
-                }
+                self.have_another(&mut queue);
                 drop(queue);
                 let failed = (written.sync)(&written.file).err();
                 queue = lock(&self.queue);
@@ -129,7 +140,14 @@ impl Disk {
                 }
                 queue.busy.remove(&written.number);
                 self.synced.notify_all();
+                used = Instant::now();
                 continue;
+            }
+            if used.elapsed() >= STAY && (queue.idle > 0 || queue.files == 0) {
+                queue.threads -= 1;
+                // What this was woken for, another looks at.
+                self.earlier.notify_one();
+                return;
             }
             queue.idle += 1;
             let time = next.map_or(STAY, |(due, _)| due.saturating_duration_since(now));
@@ -139,10 +157,6 @@ impl Disk {
                 .unwrap_or_else(PoisonError::into_inner);
             queue = woken;
             queue.idle -= 1;
-            if queue.due.is_empty() && now.elapsed() >= STAY {
-                queue.threads -= 1;
-                return;
-            }
         }
     }
 }
@@ -182,17 +196,17 @@ impl Synced {
         } else {
             now + self.disk.interval
         };
-        if state.due.is_some_and(|earlier| earlier <= due) {
-            return Ok(());
-        }
-        if let Some(later) = state.due.replace(due) {
+        let key = (due, self.written.number);
+        let is_later = state.due.is_some_and(|earlier| earlier <= due);
+        if !is_later && let Some(later) = state.due.replace(due) {
             queue.due.remove(&(later, self.written.number));
         }
         drop(state);
-        let key = (due, self.written.number);
-        queue.due.insert(key, Arc::clone(&self.written));
+        if !is_later {
+            queue.due.insert(key, Arc::clone(&self.written));
+        }
         if queue.idle == 0 || queue.next() == Some(key) {
-            return self.disk.have_another(&mut queue);
+            self.disk.have_another(&mut queue);
         }
         Ok(())
     }
@@ -215,6 +229,7 @@ impl Synced {
 impl Drop for Synced {
     fn drop(&mut self) {
         let _said_by_nobody = self.settle();
+        lock(&self.disk.queue).files -= 1;
     }
 }
 
@@ -244,15 +259,16 @@ mod tests {
         let ((begun, begins), (tell, told)) = (mpsc::channel(), mpsc::channel());
         let told = Mutex::new(told);
         let sync = move |_: &File| {
-            begun.send(()).unwrap();
-            lock(&told).recv_timeout(PATIENCE).unwrap()
+            let _over = begun.send(());
+            let told = lock(&told).recv_timeout(PATIENCE);
+            told.unwrap_or_else(|error| Err(io::Error::other(error)))
         };
-        (disk.add(file(), sync), begins, tell)
+        (disk.add(file(), sync).unwrap(), begins, tell)
     }
 
     #[test]
     fn what_is_written_is_synced_in_time_and_as_long_as_nothing_is_written_never() {
-        let disk = disk(Duration::from_millis(10));
+        let disk = disk(Duration::from_millis(500));
         let (one, begins, tell) = slow(disk);
         let (_other, never, _) = slow(disk);
         one.written(false).unwrap();
@@ -299,6 +315,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_due_later_does_not_wait_for_the_syncs_of_others_either() {
+        let disk = disk(Duration::from_millis(500));
+        let (later, begins, tell) = slow(disk);
+        later.written(false).unwrap();
+        let (urgent, urgent_begins, tell_urgent) = slow(disk);
+        urgent.written(true).unwrap();
+        urgent_begins.recv_timeout(PATIENCE).expect("at once");
+        begins.recv_timeout(PATIENCE).expect("in time");
+        tell.send(Ok(())).unwrap();
+        tell_urgent.send(Ok(())).unwrap();
+    }
+
+    #[test]
     fn a_file_is_not_synced_twice_at_once_and_what_is_written_meanwhile_is_synced_after() {
         let disk = disk(NEVER);
         let (one, begins, tell) = slow(disk);
@@ -325,22 +354,33 @@ mod tests {
         tell.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
         assert_eq!(one.settle().unwrap_err().kind(), io::ErrorKind::StorageFull);
         one.settle().unwrap();
-        one.written(false).unwrap();
+        one.written(true).unwrap();
+        begins.recv_timeout(PATIENCE).expect("at once");
+        tell.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        let failed = || one.written(false).is_err();
+        while !failed() {
+            thread::yield_now();
+        }
+        assert!(!failed());
     }
 
     #[test]
     fn nobody_holds_a_file_that_is_settled() {
         let disk = disk(NEVER);
         let file = file();
-        let one = disk.add(Arc::clone(&file), |_| Ok(()));
+        let one = disk.add(Arc::clone(&file), |_| Ok(())).unwrap();
         one.written(false).unwrap();
         drop(one);
         assert_eq!(Arc::strong_count(&file), 1);
-        let one = disk.add(Arc::clone(&file), |_| {
-            thread::sleep(Duration::from_millis(20));
+        let (begun, begins) = mpsc::channel();
+        let sync = move |_: &File| {
+            begun.send(()).map_err(io::Error::other)?;
+            thread::sleep(Duration::from_millis(50));
             Ok(())
-        });
+        };
+        let one = disk.add(Arc::clone(&file), sync).unwrap();
         one.written(true).unwrap();
+        begins.recv_timeout(PATIENCE).expect("at once");
         drop(one);
         assert_eq!(Arc::strong_count(&file), 1);
     }
