@@ -184,10 +184,19 @@ pub fn accepted(stream: &UnixStream) -> Vec<OwnedFd> {
 
 /// A request for a shell that executes this.
 pub fn asks(manifest: &Manifest, script: &str, events: bool) -> Vec<u8> {
-    let run = json!({
+    let with = json!({"events": events, "watch": events});
+    asks_with(manifest, script, with)
+}
+
+/// The same, with these fields too.
+pub fn asks_with(manifest: &Manifest, script: &str, with: Value) -> Vec<u8> {
+    let mut run = json!({
         "manifest": manifest.0.to_string(), "manifest_file": "m", "skill_dir": "/usr/share",
-        "command": ["sh", "-c", script], "events": events, "watch": events,
+        "command": ["sh", "-c", script],
     });
+    if let (Value::Object(run), Value::Object(with)) = (&mut run, with) {
+        run.extend(with);
+    }
     message(json!({"version": 1, "run": run}).to_string().as_bytes())
 }
 

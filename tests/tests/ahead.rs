@@ -21,7 +21,7 @@ use skillsandbox_tests::{
     cgroup::Inside,
     host::{Traces, has_bpf_lsm, processes},
     manifest::Manifest,
-    service::{ANA, Ground, accepted, answer, asks, manifest, until, words},
+    service::{ANA, Ground, accepted, answer, asks_with, manifest, until, words},
 };
 
 /// What the ids of such sandboxes begin with.
@@ -293,24 +293,29 @@ fn who_has_been_answered_has_the_streams_end_and_may_ask_again_before_the_sandbo
     let _daemon = ground.daemon();
     let begin = |script: &str| {
         let mut stream = ground.connect();
-        let asked = asks(&manifest(), script, true);
+        let with = json!({"stdin": true, "events": true, "watch": true});
+        let asked = asks_with(&manifest(), script, with);
         stream.write_all(&asked).expect("a request");
         let streams = accepted(&stream);
         (stream, streams)
     };
-    let (mut first, streams) = begin("echo started; sleep 3");
-    let mut streams = streams.into_iter().map(fs::File::from);
+    let (mut first, streams) = begin("echo started; read word");
+    let mut streams: Vec<_> = streams.into_iter().map(fs::File::from).collect();
+    // After its two outputs; its events are the last.
+    let mut input = streams.remove(2);
     let mut said = [0; 8];
-    let mut output = streams.next().expect("its output");
+    let output = streams.first_mut().expect("its output");
     output.read_exact(&mut said).expect("a word");
     assert_eq!(&said, b"started\n");
     // Nobody makes a sandbox or takes one down.
     let registry = registry();
     // With these, which say nothing, the user has as many as one may.
     let _silent: Vec<_> = (1..32).map(|_| ground.connect()).collect();
+    input.write_all(b"word\n").expect("it reads");
     assert_eq!(answer(&mut first)["ended"]["exit_code"], 0);
     // They end with the run: whoever reads them waits for nothing more.
-    for mut stream in [output].into_iter().chain(streams) {
+    assert_eq!(streams.len(), 3);
+    for mut stream in streams {
         let patience = Timespec {
             tv_sec: 60,
             tv_nsec: 0,
