@@ -239,7 +239,7 @@ fn describe_limits(manifest: &Manifest, output: &mut impl Write) -> io::Result<(
         Mode::Enforce => writeln!(output, "Everything else is denied")?,
         Mode::Audit => writeln!(output, "Everything else is ALLOWED, and recorded")?,
     }
-    match manifest.audit.on_overflow {
+    match manifest.audit.on_overflow.value {
         OnOverflow::Count => writeln!(
             output,
             "An access that cannot be recorded is decided as ever, and counted as lost"

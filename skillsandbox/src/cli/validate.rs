@@ -151,7 +151,7 @@ mod tests {
         let denied = "cgroup: /a.slice\naudit: { on_overflow: deny }\n";
         assert_eq!(refused(denied), []);
         let audited = refused(&format!("{denied}mode: audit\n"));
-        assert_eq!(audited, [("audit.on_overflow".to_owned(), 6)]);
+        assert_eq!(audited, [("audit.on_overflow".to_owned(), 5)]);
     }
 
     #[test]

@@ -111,9 +111,9 @@ fn aggregate(manifest: &Manifest) -> Askings {
 }
 
 fn overflow_denied_in_audit_mode(manifest: &Manifest) -> Askings {
-    let mode = manifest.mode;
-    let is_asked = mode.value == Mode::Audit && manifest.audit.on_overflow == OnOverflow::Deny;
-    asking(is_asked, "audit.on_overflow", mode.line)
+    let on_overflow = manifest.audit.on_overflow;
+    let is_asked = manifest.mode.value == Mode::Audit && on_overflow.value == OnOverflow::Deny;
+    asking(is_asked, "audit.on_overflow", on_overflow.line)
 }
 
 fn asking(is_asked: bool, field: &str, line: u32) -> Askings {

@@ -219,7 +219,7 @@ impl Default for Resources {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Audit {
     /// What happens to an access that cannot be recorded because the buffer is full.
-    pub on_overflow: OnOverflow,
+    pub on_overflow: Spanned<OnOverflow>,
     /// Whether like accesses may be recorded as one record with a count.
     pub aggregate: Spanned<bool>,
     /// Room for records that are not taken yet, in KiB: a power of two of [`RING_KIB`](super::RING_KIB).

@@ -175,9 +175,9 @@ fn audit(field: &Field, problems: &mut Problems) -> Option<Audit> {
     let map = field.map(&["on_overflow", "aggregate", "ring_kib"], problems)?;
     let on_overflow = map.or(
         "on_overflow",
-        OnOverflow::default(),
+        Spanned::default(),
         problems,
-        |field, problems| field.choice(&ON_OVERFLOW, problems),
+        |field, problems| Some(field.spanned(field.choice(&ON_OVERFLOW, problems)?)),
     );
     let aggregate = map.or(
         "aggregate",

@@ -254,7 +254,7 @@ impl Life<'_> {
 
     /// Waits until nothing is recorded any more, or not everything, where nothing may happen then; and says which.
     async fn unrecorded(&self, mut failed: mpsc::Receiver<()>) -> &'static str {
-        let all = self.request.manifest.audit.on_overflow == OnOverflow::Deny;
+        let all = self.request.manifest.audit.on_overflow.value == OnOverflow::Deny;
         while failed.recv().await.is_some() {
             if all {
                 return "its accesses cannot be recorded, and `audit.on_overflow: deny` has none go unrecorded";

@@ -145,7 +145,7 @@ fn check_tier(
     if let Some(rule) = &plan.needs_kernel_tier {
         return Err(not_here(rule.line, &rule.rule, rule.why));
     }
-    if request.manifest.audit.on_overflow == OnOverflow::Deny {
+    if request.manifest.audit.on_overflow.value == OnOverflow::Deny {
         let why = "only eBPF can deny an open that finds no room on the ring";
         return Err(not_here(0, "audit.on_overflow: deny", why));
     }
@@ -265,7 +265,7 @@ fn wanted(request: &Request, options: &Options) -> Wanted {
             bytes: request.manifest.audit.ring_kib.unwrap_or(RUN_RING_KIB) << 10,
             aggregate: request.manifest.audit.aggregate.value,
         },
-        deny_on_overflow: request.manifest.audit.on_overflow == OnOverflow::Deny,
+        deny_on_overflow: request.manifest.audit.on_overflow.value == OnOverflow::Deny,
         record_refused: options.record_refused,
         #[cfg(feature = "test-layers")]
         without_programs: options

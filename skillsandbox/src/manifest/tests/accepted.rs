@@ -129,7 +129,7 @@ fn what_is_left_out_has_the_stated_default() {
     assert_eq!(
         manifest.audit,
         Audit {
-            on_overflow: OnOverflow::Count,
+            on_overflow: Spanned::default(),
             aggregate: Spanned::default(),
             ring_kib: None,
         }
@@ -181,7 +181,7 @@ fn every_key_has_its_meaning() {
     assert_eq!(egress[2].ports, [PortRange::HTTPS]);
     assert_eq!(egress[2].protocol, Protocol::Any);
     assert_eq!(manifest.permissions.filesystem.runtime, Runtime::None);
-    assert_eq!(manifest.audit.on_overflow, OnOverflow::Deny);
+    assert_eq!(manifest.audit.on_overflow.value, OnOverflow::Deny);
     assert!(manifest.audit.aggregate.value);
     assert_eq!(manifest.audit.ring_kib, Some(128));
     assert_eq!(

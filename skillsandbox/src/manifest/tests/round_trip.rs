@@ -222,7 +222,7 @@ fn manifest() -> impl Strategy<Value = Manifest> {
         );
     let on_overflow = proptest::sample::select(vec![OnOverflow::Count, OnOverflow::Deny]);
     let ring_kib = prop::option::of((6..=16_u32).prop_map(|power| 1 << power));
-    let audit = (on_overflow, spanned(any::<bool>()), ring_kib);
+    let audit = (spanned(on_overflow), spanned(any::<bool>()), ring_kib);
     let audit = audit.prop_map(|(on_overflow, aggregate, ring_kib)| Audit {
         on_overflow,
         aggregate,

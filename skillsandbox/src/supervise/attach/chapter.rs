@@ -208,7 +208,7 @@ impl Post {
                 tracing::warn!("{missing}");
             }
             let grants = Arc::clone(&grants);
-            let passes_all = rules.mode == Mode::Audit;
+            let passes_all = rules.mode() == Mode::Audit;
             NameServer::start(sockets, grants, upstream, passes_all, recorder.noting())
                 .map_err(RunError::process("start the name server"))
         });

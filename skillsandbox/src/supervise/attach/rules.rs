@@ -25,7 +25,6 @@ pub(super) struct Rules {
     pub(super) text: String,
     /// The rules, numbered as events number them.
     pub(super) numbered: RuleSet,
-    pub(super) mode: Mode,
     pub(super) tables: Tables,
     /// What the manifest has as its program.
     pub(super) program: String,
@@ -39,20 +38,13 @@ impl Rules {
         mode: Option<Mode>,
         home: &Home,
     ) -> Result<Self, RunError> {
-        let manifest = Manifest::parse(file, text.as_bytes())?;
-        let mode = mode.unwrap_or(manifest.mode.value);
+        let mut manifest = Manifest::parse(file, text.as_bytes())?;
+        manifest.mode.value = mode.unwrap_or(manifest.mode.value);
+        let mode = manifest.mode.value;
         let fields = manifest.not_enforced_yet(By::Attach);
         if !fields.is_empty() {
             let file = file.to_owned();
             return Err(RunError::NotEnforced { file, fields });
-        }
-        if mode == Mode::Audit && manifest.audit.on_overflow == OnOverflow::Deny {
-            return Err(RunError::attachment(
-                format!(
-                    "{file}: audit.on_overflow: deny denies, and a policy that is only audited denies nothing"
-                ),
-                "take one of the two out",
-            ));
         }
         // The host's, wherever the cgroup's processes are.
         let ceiling = ceiling::of_this_host()?;
@@ -73,7 +65,6 @@ impl Rules {
             numbered,
             program: program.to_string_lossy().into_owned(),
             text: text.to_owned(),
-            mode,
             manifest,
         })
     }
@@ -85,13 +76,17 @@ impl Rules {
         }
     }
 
+    pub(super) fn mode(&self) -> Mode {
+        self.manifest.mode.value
+    }
+
     /// Bits of the slot's flags.
     pub(super) fn flags(&self) -> u32 {
         let mut flags = 0;
-        if self.manifest.audit.on_overflow == OnOverflow::Deny {
+        if self.manifest.audit.on_overflow.value == OnOverflow::Deny {
             flags |= FLAG_OVERFLOW_DENY;
         }
-        if self.mode == Mode::Audit {
+        if self.mode() == Mode::Audit {
             flags |= FLAG_AUDIT;
         }
         flags

@@ -29,7 +29,7 @@ use rustix::{
 use tokio::{
     net::UnixListener,
     process::{Child, Command},
-    task::{JoinError, JoinSet},
+    task::JoinSet,
     time::{Interval, interval},
 };
 
@@ -135,7 +135,12 @@ impl Door {
     /// Lets the next one in, or the end of one be known. Nothing is lost when it is not waited for to the end.
     pub(in crate::supervise) async fn next(&mut self) {
         tokio::select! {
-            Some(came) = self.workers.join_next() => self.came(came),
+            Some(came) = self.workers.join_next() => match came {
+                    Ok((number, ended)) => self.ended(number, ended),
+                    Err(error) => {
+                        tracing::error!(%error, "a worker is not waited for any more, by a fault of ours");
+                    }
+                },
             accepted = self.listener.accept(), if !self.closing.is_full() => {
                 let accepted = accepted.and_then(|(stream, _)| stream.into_std());
                 if let Err(error) = accepted.and_then(|stream| self.let_in(stream)) {
@@ -148,15 +153,6 @@ impl Door {
                 self.record_what_is_due();
                 self.fill_pool();
                 self.close();
-            }
-        }
-    }
-
-    fn came(&mut self, came: Result<(u64, io::Result<ExitStatus>), JoinError>) {
-        match came {
-            Ok((number, ended)) => self.ended(number, ended),
-            Err(error) => {
-                tracing::error!(%error, "a worker is not waited for any more, by a fault of ours");
             }
         }
     }
