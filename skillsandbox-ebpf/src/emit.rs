@@ -192,13 +192,7 @@ unsafe fn put_event(slot: u32, sequence: u64, event: *mut EventPrefix, length: u
     };
     let mut wake = u64::from(BPF_RB_NO_WAKEUP);
     if sequence & (WAKE_EVERY_SMALL - 1) == 0 || length > LONG_BYTES {
-        // SAFETY: `ring` is a ring buffer.
-        let (filled, size) = unsafe {
-            (
-                bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)),
-                bpf_ringbuf_query(ring, u64::from(BPF_RB_RING_SIZE)),
-            )
-        };
+        let (filled, size) = fill(ring);
         let is_due = sequence & (WAKE_EVERY - 1) == 0 || size <= SMALL_BYTES;
         if is_due && filled > size / 2 {
             wake = u64::from(BPF_RB_FORCE_WAKEUP);
@@ -208,12 +202,33 @@ unsafe fn put_event(slot: u32, sequence: u64, event: *mut EventPrefix, length: u
     unsafe { output(ring, event, length, wake) }
 }
 
+/// Bytes on a ring, and for how many it has room.
+#[inline(always)]
+fn fill(ring: *mut c_void) -> (u64, u64) {
+    // SAFETY: `ring` is a ring buffer.
+    unsafe {
+        (
+            bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)),
+            bpf_ringbuf_query(ring, u64::from(BPF_RB_RING_SIZE)),
+        )
+    }
+}
+
+/// Puts an event on the ring of denials, whose reader sleeps only while it is empty: the kernel wakes it for the first one that
+/// comes then, and for more only whoever holds the skill back when the ring fills.
 #[inline(always)]
 unsafe fn put_denial(slot: u32, counters: *mut SlotCounters, event: *mut EventPrefix, length: u64) {
     // SAFETY: `counters` is a map value; the caller vouches for `event`.
     unsafe {
         let kept = match DENIALS.get(slot).map(pointer) {
-            Some(ring) => output(ring, event, length, u64::from(BPF_RB_FORCE_WAKEUP)),
+            Some(ring) => {
+                let (filled, size) = fill(ring);
+                let wake = match filled > size / 2 {
+                    true => u64::from(BPF_RB_FORCE_WAKEUP),
+                    false => 0,
+                };
+                output(ring, event, length, wake)
+            }
             None => false,
         };
         if !kept {

@@ -1,11 +1,15 @@
 //! An audit store, filled by runs and asked by commands.
 
 use std::{
+    fs,
     path::Path,
-    process::{Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
-use crate::sandbox::{Run, skillsandbox};
+use crate::{
+    sandbox::{Run, skillsandbox},
+    scene::Scene,
+};
 
 /// Asks a store.
 #[must_use]
@@ -34,4 +38,16 @@ pub fn told(output: &Output, code: i32) -> String {
 #[must_use]
 pub fn kept(run: Run, store: &Path) -> Run {
     run.option("--audit-dir").option(store)
+}
+
+/// Has the C library's calls answered by these functions instead, in C: a disk that does what disks do.
+pub fn on_a_disk(scene: &Scene, run: &mut Run, functions: &str) {
+    let (source, library) = (scene.path("disk.c"), scene.path("disk.so"));
+    fs::write(&source, functions).expect("a file");
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source);
+    assert!(gcc.status().expect("gcc starts").success());
+    run.command().env("LD_PRELOAD", &library);
 }

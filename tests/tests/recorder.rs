@@ -9,11 +9,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use skillsandbox::isolate::cgroup::Hierarchy;
 use skillsandbox_tests::{
     manifest::Manifest,
     sandbox::{Ran, Run},
     scene::Scene,
-    store::{audit, kept, told},
+    store::{audit, kept, on_a_disk, told},
 };
 
 /// How often to kill, unless the environment says otherwise.
@@ -122,7 +123,7 @@ fn told_of_last(store: &Path) -> String {
     String::from_utf8(output.stdout).expect("JSON is UTF-8")
 }
 
-/// Stops the recorder of a run that has begun for five seconds; the skill goes on.
+/// Stops the recorder of a run that has begun for five seconds; the skill goes on, as it is not being held back just then.
 fn stopped_for_a_while(mut run: Run) -> Ran {
     let child = run.start();
     let started = Instant::now();
@@ -135,7 +136,23 @@ fn stopped_for_a_while(mut run: Run) -> Ran {
         let sent = kill.args(["-s", name, &child.id().to_string()]).status();
         assert!(sent.expect("kill starts").success());
     };
+    let events = fs::read_to_string(run.events_file()).expect("records");
+    let first = events.lines().next().expect("a record");
+    let first: Value = serde_json::from_str(first).expect("a record");
+    let sandbox = first["sandbox"].as_str().expect("a sandbox");
+    let hierarchy = Hierarchy::find().expect("cgroup v2");
+    let cgroup = hierarchy.root().join("skillsandbox").join(sandbox);
+    let is_held = || {
+        let asked = fs::read_to_string(cgroup.join("cgroup.freeze")).expect("the run's cgroup");
+        asked.trim() == "1"
+    };
     signal("STOP");
+    while is_held() {
+        assert!(started.elapsed() < PATIENCE, "it is always held back");
+        signal("CONT");
+        sleep(Duration::from_millis(5));
+        signal("STOP");
+    }
     sleep(Duration::from_secs(5));
     signal("CONT");
     let output = child.wait_with_output().expect("its end");
@@ -249,16 +266,9 @@ const FAILING_DISK: &str = "#include <errno.h>\n\
 #[test]
 fn a_disk_that_fails_is_told_of_and_what_was_written_before_it_stays() {
     let scene = Scene::new("failing");
-    let (source, library) = (scene.path("failing.c"), scene.path("failing.so"));
-    fs::write(&source, FAILING_DISK).expect("a file");
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .arg(&source);
-    assert!(gcc.status().expect("gcc starts").success());
     let store = scene.path("audit");
     let mut run = kept(busy(&scene, "20000"), &store);
-    run.command().env("LD_PRELOAD", &library);
+    on_a_disk(&scene, &mut run, FAILING_DISK);
     let ran = run.end().with_code(123);
     let said = "audit store cannot be written: Input/output error";
     assert!(ran.stderr.contains(said), "{}", ran.stderr);

@@ -38,6 +38,25 @@ pub struct Cgroup {
     folder: File,
 }
 
+/// Stops what runs in a cgroup where it is, and has it go on.
+#[derive(Debug)]
+pub struct Freezer(OwnedFd);
+
+impl Freezer {
+    /// Each task stops when it is about to leave the kernel (`cgroup.freeze`, Linux 5.2; `kernel/cgroup/freezer.c`). What is
+    /// killed meanwhile ends.
+    pub fn freeze(&self) -> io::Result<()> {
+        rustix::io::write(&self.0, b"1")?;
+        Ok(())
+    }
+
+    /// All go on.
+    pub fn thaw(&self) -> io::Result<()> {
+        rustix::io::write(&self.0, b"0")?;
+        Ok(())
+    }
+}
+
 /// What a sandbox may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
@@ -249,6 +268,12 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// What stops all that runs in it and below.
+    pub fn freezer(&self) -> Result<Freezer> {
+        let file = self.file("cgroup.freeze", OFlags::WRONLY);
+        Ok(Freezer(file.step("open cgroup.freeze")?))
     }
 
     /// Kills every process in it and below, those that are being made included.

@@ -42,3 +42,4 @@ mod system;
 pub use self::error::IsolateError;
 pub use self::landlock::Ports;
 pub use self::seccomp::{Description as SystemCalls, Permitted, Profile};
+pub(crate) use self::system::run_in_real_time;

@@ -76,6 +76,15 @@ fn forked(result: libc::c_long) -> io::Result<Forked> {
         .map_or(Forked::Child, Forked::Parent))
 }
 
+/// Has this thread run before all that share the processors by weight, and at once when it wakes: `SCHED_FIFO`, sched(7).
+/// A nice value will not do: it counts within a session alone (`autogroup`).
+pub(crate) fn run_in_real_time() -> io::Result<()> {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the kernel reads the parameter, which lives until the call is over; 0 is the calling thread.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) };
+    check(result.into()).map(drop)
+}
+
 /// Leaves the namespaces named by `flags` for new ones.
 pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     debug_assert!(!flags.contains(UnshareFlags::FILES));

@@ -6,7 +6,7 @@
 use std::{
     ffi::c_void,
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     ptr::{self, NonNull},
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
@@ -75,6 +75,14 @@ impl Rings {
         self.denials.release();
     }
 
+    /// How full they are, for another thread than the one that reads them.
+    pub fn fill(&self) -> Result<Fill, KernelError> {
+        Ok(Fill([
+            FillOfOne::of(MAP_DENIALS, &self.denials)?,
+            FillOfOne::of(MAP_EVENTS, &self.events)?,
+        ]))
+    }
+
     /// The descriptors that become readable when there is something urgent: a denial, or a ring
     /// that is half full. Everything else is to be looked for on a timer.
     #[must_use]
@@ -98,17 +106,12 @@ struct Ring {
 
 impl Ring {
     fn of(name: &'static str, map: MapData) -> Result<Self, KernelError> {
-        let failed = KernelError::map("read", name);
-        let size = map.info().map_err(&failed)?.max_entries() as usize;
+        let info = map.info().map_err(KernelError::map("read", name))?;
+        let size = info.max_entries() as usize;
         let page = page_size();
-        let pages = |offset, length, access| {
-            Pages::map(map.fd().as_fd(), offset, length, access).map_err(|io_error| {
-                let call = "mmap";
-                failed(MapError::SyscallError(SyscallError { call, io_error }))
-            })
-        };
-        let read_to = pages(0, page, ProtFlags::READ | ProtFlags::WRITE)?;
-        let written = pages(page, page + 2 * size, ProtFlags::READ)?;
+        let fd = map.fd().as_fd();
+        let read_to = Pages::of(name, fd, 0, page, ProtFlags::READ | ProtFlags::WRITE)?;
+        let written = Pages::of(name, fd, page, page + 2 * size, ProtFlags::READ)?;
         let at = read_to.position().load(Ordering::Acquire);
         Ok(Self {
             map,
@@ -148,6 +151,52 @@ impl Ring {
     }
 }
 
+/// How full the rings of one sandbox are.
+#[derive(Debug)]
+pub struct Fill([FillOfOne; 2]);
+
+#[derive(Debug)]
+struct FillOfOne {
+    ring: OwnedFd,
+    read_to: Pages,
+    written: Pages,
+    size: usize,
+}
+
+impl Fill {
+    /// Of the fuller one, what is not read yet in percent of its room.
+    #[must_use]
+    pub fn percent(&self) -> usize {
+        let percent = |ring: &FillOfOne| {
+            // In this order: what is read was written before.
+            let read_to = ring.read_to.position().load(Ordering::Acquire);
+            let written = ring.written.position().load(Ordering::Acquire);
+            written.wrapping_sub(read_to) * 100 / ring.size
+        };
+        self.0.iter().map(percent).max().unwrap_or_default()
+    }
+
+    /// The descriptors through which the kernel tells when one is more than half full, and of the first denial on an empty one.
+    #[must_use]
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        self.0.each_ref().map(|ring| ring.ring.as_fd())
+    }
+}
+
+impl FillOfOne {
+    fn of(name: &'static str, ring: &Ring) -> Result<Self, KernelError> {
+        let fd = ring.map.fd().as_fd();
+        let own = fd.try_clone_to_owned().map_err(MapError::from);
+        let page = page_size();
+        Ok(Self {
+            ring: own.map_err(KernelError::map("read", name))?,
+            read_to: Pages::of(name, fd, 0, page, ProtFlags::READ)?,
+            written: Pages::of(name, fd, page, page, ProtFlags::READ)?,
+            size: ring.size,
+        })
+    }
+}
+
 /// Pages of a map.
 #[derive(Debug)]
 struct Pages {
@@ -161,6 +210,21 @@ unsafe impl Send for Pages {}
 
 #[expect(unsafe_code, reason = "the kernel's memory is read and written")]
 impl Pages {
+    /// Of the map of this name.
+    fn of(
+        name: &'static str,
+        map: BorrowedFd<'_>,
+        offset: usize,
+        length: usize,
+        access: ProtFlags,
+    ) -> Result<Self, KernelError> {
+        Self::map(map, offset, length, access).map_err(|io_error| {
+            let call = "mmap";
+            let error = MapError::SyscallError(SyscallError { call, io_error });
+            KernelError::map("read", name)(error)
+        })
+    }
+
     fn map(
         map: BorrowedFd<'_>,
         offset: usize,

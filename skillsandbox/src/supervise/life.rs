@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    back_pressure::BackPressure,
     error::RunError,
     files::Files,
     interruptions::Interruptions,
@@ -42,7 +43,7 @@ use crate::{
         spawn::{Running, Streams, spawn},
     },
     kernel::{AddressRules, Attached, Rings},
-    manifest::OnOverflow,
+    manifest::{OnOverflow, RUN_RING_KIB},
 };
 
 /// Why a run is to end.
@@ -139,7 +140,9 @@ impl Life<'_> {
         };
         let sinks = files.sinks(self.options, self.trace_info(&layers, clock))?;
         let (failed, unrecorded) = mpsc::channel(1);
+        let fill = rings.fill()?;
         let recorder = Recorder::start(about, rings, attached, sinks, failed)?;
+        let back_pressure = BackPressure::start(fill, self.sandbox.cgroup().freezer()?)?;
         recorder.note(Note::Start(self.start(layers.clone())));
         recorder.note(Note::Environment(self.environment()));
 
@@ -148,8 +151,8 @@ impl Life<'_> {
 
         let cause = match started {
             Ok(_) => {
-                self.wait(running, &recorder, unrecorded, interruptions)
-                    .await
+                let record = (&recorder, back_pressure, unrecorded);
+                self.wait(running, record, interruptions).await
             }
             Err(error) => Err(error.into()),
         };
@@ -185,8 +188,7 @@ impl Life<'_> {
     async fn wait(
         &self,
         running: Running,
-        recorder: &Recorder,
-        unrecorded: mpsc::Receiver<()>,
+        (recorder, back_pressure, unrecorded): (&Recorder, BackPressure, mpsc::Receiver<()>),
         interruptions: &mut Interruptions,
     ) -> Result<Cause, RunError> {
         let Running {
@@ -220,7 +222,10 @@ impl Life<'_> {
             .map_err(RunError::process("start a thread"))?;
 
         let seconds = resources.max_runtime_seconds;
-        let mut limits = MetLimits::new(self.sandbox, resources, recorder);
+        let audit = &self.request.manifest.audit;
+        let ring_kib = audit.ring_kib.unwrap_or(RUN_RING_KIB);
+        let held = (ring_kib, back_pressure.held());
+        let mut limits = MetLimits::new(self.sandbox, resources, held, recorder);
         let cause = tokio::select! {
             ended = ended => match ended {
                 Ok(Ok(ended)) => Ok(Cause::Ended(ended)),
@@ -235,6 +240,7 @@ impl Life<'_> {
             number = interruptions.next() => Ok(Cause::Signal(number)),
             never = limits.watch() => match never {},
         };
+        drop(back_pressure);
         self.sandbox.kill()?;
         // Nothing waits for the recorder before the skill is ended.
         if matches!(cause, Ok(Cause::Deadline)) {

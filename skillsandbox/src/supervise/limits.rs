@@ -1,8 +1,13 @@
 //! Puts every limit that a sandbox meets on record.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use super::{output::Passed, recorder::Recorder, sandbox::Sandbox};
+use super::{
+    back_pressure::{Held, HeldUntilNow},
+    output::Passed,
+    recorder::Recorder,
+    sandbox::Sandbox,
+};
 use crate::{
     audit::record::{Limit, Note},
     isolate::met::Met,
@@ -16,18 +21,30 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Limits<'a> {
     sandbox: &'a Sandbox,
     resources: Resources,
+    /// KiB of the ring, and how often the skill was held back for it.
+    ring_kib: u32,
+    held: Arc<Held>,
     recorder: &'a Recorder,
     /// What is on record already.
     told: Met,
+    told_held: HeldUntilNow,
 }
 
 impl<'a> Limits<'a> {
-    pub(super) fn new(sandbox: &'a Sandbox, resources: Resources, recorder: &'a Recorder) -> Self {
+    pub(super) fn new(
+        sandbox: &'a Sandbox,
+        resources: Resources,
+        (ring_kib, held): (u32, Arc<Held>),
+        recorder: &'a Recorder,
+    ) -> Self {
         Self {
             sandbox,
             resources,
+            ring_kib,
+            held,
             recorder,
             told: Met::default(),
+            told_held: HeldUntilNow::default(),
         }
     }
 
@@ -42,6 +59,11 @@ impl<'a> Limits<'a> {
 
     /// Puts what was met since the last time on record.
     pub(super) fn tell(&mut self) {
+        let held = self.held.until_now();
+        for limit in notes_of_held(held.since(self.told_held), self.ring_kib) {
+            self.recorder.note(Note::Limit(limit));
+        }
+        self.told_held = held;
         let met = match self.sandbox.cgroup().met() {
             Ok(met) => met,
             Err(error) => {
@@ -95,6 +117,22 @@ fn notes(met: &Met, resources: &Resources) -> Vec<Limit> {
     notes
 }
 
+fn notes_of_held(held: HeldUntilNow, ring_kib: u32) -> Vec<Limit> {
+    let mut notes = Vec::new();
+    if held.times > 0 {
+        let effect = format!(
+            "times the skill was held back until its records were kept, {} ms in all",
+            held.microseconds.div_ceil(1000)
+        );
+        notes.push(note("audit", ring_kib.into(), held.times, &effect));
+    }
+    if held.in_vain > 0 {
+        let effect = "times it went on though they were not";
+        notes.push(note("audit", ring_kib.into(), held.in_vain, effect));
+    }
+    notes
+}
+
 fn note(resource: &str, limit: u64, count: u64, effect: &str) -> Limit {
     Limit {
         resource: resource.to_owned(),
@@ -138,5 +176,33 @@ mod tests {
             ]
         );
         assert_eq!(told(5, 2, 0), ["memory 268435456: 2 processes were killed"]);
+    }
+
+    #[test]
+    fn being_held_back_is_told_once() {
+        let before = HeldUntilNow {
+            times: 2,
+            microseconds: 3000,
+            in_vain: 0,
+        };
+        let now = HeldUntilNow {
+            times: 5,
+            microseconds: 10_000_500,
+            in_vain: 1,
+        };
+        let told: Vec<_> = notes_of_held(now.since(before), 64)
+            .into_iter()
+            .map(|limit| (limit.resource, limit.limit, limit.count, limit.effect))
+            .collect();
+        let effect = "times the skill was held back until its records were kept, 9998 ms in all";
+        let in_vain = "times it went on though they were not";
+        assert_eq!(
+            told,
+            [
+                ("audit".to_owned(), 64, 3, effect.to_owned()),
+                ("audit".to_owned(), 64, 1, in_vain.to_owned())
+            ]
+        );
+        assert!(notes_of_held(now.since(now), 64).is_empty());
     }
 }

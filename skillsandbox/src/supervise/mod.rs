@@ -2,6 +2,7 @@
 
 mod advice;
 pub mod attach;
+mod back_pressure;
 mod ceiling;
 pub mod daemon;
 mod draft;

@@ -23,7 +23,7 @@ use crate::vm::{self, Echo, VmRequest};
 const PREEMPTION: &str = "preemption";
 /// Test programs about what userspace does: no kernel makes it something else, so each of these runs under
 /// one of them, and on the host.
-const ONE_KERNEL: [&str; 13] = [
+const ONE_KERNEL: [&str; 14] = [
     "audit",
     "endings",
     "limits",
@@ -37,6 +37,7 @@ const ONE_KERNEL: [&str; 13] = [
     "firewall",
     "syscalls",
     "ahead",
+    "back_pressure",
 ];
 /// Test programs of what is made of our files: they run on the host.
 const NO_KERNEL: [&str; 5] = ["engines", "investigation", "package", "sealing", "shipping"];

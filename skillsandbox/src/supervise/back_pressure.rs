@@ -1,0 +1,212 @@
+//! Holds a skill back while its records are made faster than they are kept. Who keeps them may have to wait for a processor or for
+//! a disk; what comes meanwhile would be lost, or denied.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{
+        EventfdFlags, PollFd, PollFlags, Timespec,
+        epoll::{self, CreateFlags, EventData, EventFlags},
+        eventfd, poll,
+    },
+    io::{Errno, retry_on_intr},
+};
+
+use super::error::RunError;
+use crate::{
+    isolate::{cgroup::Freezer, run_in_real_time},
+    kernel::Fill,
+};
+
+/// Percent of a ring. Above this the kernel wakes who waits for it, and the skill is held.
+const PRESSING: usize = 50;
+/// At this it goes on.
+const EASED: usize = 12;
+/// Then it goes on all the same, and `audit.on_overflow` decides on what finds no room.
+const HELD_MAX: Duration = Duration::from_secs(10);
+/// How often a ring is looked at while the skill is held; less and less often.
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+const LOOK_LAST: Duration = Duration::from_millis(16);
+
+/// How often a skill was held back, and for how long.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    times: AtomicU64,
+    microseconds: AtomicU64,
+    /// How often it went on while its ring was still full.
+    in_vain: AtomicU64,
+}
+
+/// What there was until now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct HeldUntilNow {
+    pub(super) times: u64,
+    pub(super) microseconds: u64,
+    pub(super) in_vain: u64,
+}
+
+impl HeldUntilNow {
+    /// What was not yet then.
+    pub(super) fn since(self, then: Self) -> Self {
+        Self {
+            times: self.times - then.times,
+            microseconds: self.microseconds - then.microseconds,
+            in_vain: self.in_vain - then.in_vain,
+        }
+    }
+}
+
+impl Held {
+    pub(super) fn until_now(&self) -> HeldUntilNow {
+        HeldUntilNow {
+            times: self.times.load(Ordering::Relaxed),
+            microseconds: self.microseconds.load(Ordering::Relaxed),
+            in_vain: self.in_vain.load(Ordering::Relaxed),
+        }
+    }
+
+    fn add(&self, time: Duration) {
+        let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.times.fetch_add(1, Ordering::Relaxed);
+        self.microseconds.fetch_add(microseconds, Ordering::Relaxed);
+    }
+}
+
+/// The thread that does it. The skill goes on when this is dropped.
+pub(super) struct BackPressure {
+    held: Arc<Held>,
+    stop: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BackPressure {
+    pub(super) fn start(fill: Fill, freezer: Freezer) -> Result<Self, RunError> {
+        let failed = RunError::process("start to hold the skill back");
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let stop = match stop {
+            Ok(stop) => Arc::new(stop),
+            Err(error) => return Err(failed(error.into())),
+        };
+        let held = Arc::new(Held::default());
+        let holding = Holding {
+            fill,
+            freezer,
+            stop: Arc::clone(&stop),
+            held: Arc::clone(&held),
+        };
+        let thread = thread::Builder::new().name("back-pressure".to_owned());
+        let thread = thread.spawn(move || {
+            // Who may not have that runs when it is due.
+            let _as_it_is = run_in_real_time();
+            if let Err(error) = holding.hold() {
+                tracing::error!("the skill is no longer held back for its records: {error}");
+            }
+        });
+        Ok(Self {
+            held,
+            stop,
+            thread: Some(thread.map_err(failed)?),
+        })
+    }
+
+    pub(super) fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.held)
+    }
+}
+
+impl Drop for BackPressure {
+    fn drop(&mut self) {
+        // A counter that is full is read as one.
+        let _full = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// Why a wait is over.
+#[derive(PartialEq, Eq)]
+enum Over {
+    Eased,
+    Stopped,
+    Timeout,
+}
+
+struct Holding {
+    fill: Fill,
+    freezer: Freezer,
+    stop: Arc<OwnedFd>,
+    held: Arc<Held>,
+}
+
+impl Holding {
+    fn hold(&self) -> io::Result<()> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let own = EventData::new_u64(0);
+        epoll::add(&epoll, &*self.stop, own, EventFlags::IN)?;
+        for ring in self.fill.descriptors() {
+            // Not for as long as something is there, but when the kernel says so.
+            epoll::add(&epoll, ring, own, EventFlags::IN | EventFlags::ET)?;
+        }
+        let mut events = [epoll::Event {
+            flags: EventFlags::empty(),
+            data: own,
+        }; 4];
+        loop {
+            retry_on_intr(|| epoll::wait(&epoll, events.as_mut_slice(), None))?;
+            if self.is_stopped(Duration::ZERO)? {
+                return Ok(());
+            }
+            if self.fill.percent() <= PRESSING {
+                continue;
+            }
+            let since = Instant::now();
+            self.freezer.freeze()?;
+            let over = self.until_eased(HELD_MAX);
+            self.freezer.thaw()?;
+            self.held.add(since.elapsed());
+            if over? == Over::Timeout {
+                self.held.in_vain.fetch_add(1, Ordering::Relaxed);
+                self.until_eased(Duration::MAX)?;
+            }
+        }
+    }
+
+    fn until_eased(&self, most: Duration) -> io::Result<Over> {
+        let since = Instant::now();
+        let mut pause = LOOK_FIRST;
+        while since.elapsed() < most {
+            if self.is_stopped(pause)? {
+                return Ok(Over::Stopped);
+            }
+            if self.fill.percent() <= EASED {
+                return Ok(Over::Eased);
+            }
+            pause = (pause * 2).min(LOOK_LAST);
+        }
+        Ok(Over::Timeout)
+    }
+
+    /// Whether it is to stop within this time, below a second.
+    fn is_stopped(&self, within: Duration) -> io::Result<bool> {
+        let mut polled = [PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
+        let within = Timespec {
+            tv_sec: 0,
+            tv_nsec: within.subsec_nanos().into(),
+        };
+        match poll(&mut polled, Some(&within)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
