@@ -9,6 +9,7 @@ use skillsandbox_tests::{
 };
 
 const FILE: &str = "/etc/ld.so.cache";
+const RING_KIB: u32 = 256;
 
 /// A disk that takes so long, in microseconds, for so many of the writes to a log, after those with which a run begins.
 fn slow_disk(microseconds: u32, times: u32) -> String {
@@ -32,11 +33,11 @@ fn slow_disk(microseconds: u32, times: u32) -> String {
     )
 }
 
-/// Opens one file again and again, says how often, and keeps the records on a disk like this behind the smallest ring.
+/// Opens one file again and again, says how often, and keeps the records on a disk like this behind a small ring.
 fn busy(scene: &Scene, script: &str, disk: &str) -> Ran {
     let manifest = Manifest::default()
         .exec("/usr/bin")
-        .set("/audit", json!({"ring_kib": 64}));
+        .set("/audit", json!({"ring_kib": RING_KIB}));
     let run = Run::new(scene, &manifest, ["python3", "-c", script]);
     let mut run = kept(run, &scene.path("audit"));
     run.pipe_output();
@@ -48,7 +49,7 @@ fn busy(scene: &Scene, script: &str, disk: &str) -> Ran {
 fn held<'r>(ran: &'r Ran, effect: &'r str) -> impl Iterator<Item = &'r Value> {
     ran.of_kind("limit").filter(move |limit| {
         let said = limit["effect"].as_str().expect("a text");
-        limit["resource"] == "audit" && limit["limit"] == 64 && said.contains(effect)
+        limit["resource"] == "audit" && limit["limit"] == RING_KIB && said.contains(effect)
     })
 }
 

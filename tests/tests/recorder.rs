@@ -146,12 +146,17 @@ fn stopped_for_a_while(mut run: Run) -> Ran {
         let asked = fs::read_to_string(cgroup.join("cgroup.freeze")).expect("the run's cgroup");
         asked.trim() == "1"
     };
-    signal("STOP");
+    // A thread that is in the kernel stops when it leaves it.
+    let stop = || {
+        signal("STOP");
+        sleep(Duration::from_millis(50));
+    };
+    stop();
     while is_held() {
         assert!(started.elapsed() < PATIENCE, "it is always held back");
         signal("CONT");
         sleep(Duration::from_millis(5));
-        signal("STOP");
+        stop();
     }
     sleep(Duration::from_secs(5));
     signal("CONT");

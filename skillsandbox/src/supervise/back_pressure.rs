@@ -4,10 +4,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -19,6 +16,7 @@ use rustix::{
         eventfd, poll,
     },
     io::{Errno, retry_on_intr},
+    process::setpriority_process,
 };
 
 use super::error::RunError;
@@ -27,34 +25,31 @@ use crate::{
     kernel::Fill,
 };
 
-/// Percent of a ring. Above this the kernel wakes who waits for it, and the skill is held.
+/// Percent of a ring. The kernel wakes who waits for it when more than half is filled, and then the skill is held.
 const PRESSING: usize = 50;
 /// At this it goes on.
 const EASED: usize = 12;
 /// Then it goes on all the same, and `audit.on_overflow` decides on what finds no room.
 const HELD_MAX: Duration = Duration::from_secs(10);
+/// How often a ring is looked at that nobody tells of: one that was filled between two looks of the kernel side, which a full
+/// one does not come to any more.
+const LOOK_UNASKED: Duration = Duration::from_millis(50);
 /// How often a ring is looked at while the skill is held; less and less often.
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOK_LAST: Duration = Duration::from_millis(16);
+/// Of this thread, where it may not be of real time (`setpriority(2)`).
+const NICE: i32 = -20;
 
-/// How often a skill was held back, and for how long.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    times: AtomicU64,
-    microseconds: AtomicU64,
-    /// How often it went on while its ring was still full.
-    in_vain: AtomicU64,
-}
-
-/// What there was until now.
+/// How often a skill was held back until now, and for how long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct HeldUntilNow {
+pub(super) struct Held {
     pub(super) times: u64,
     pub(super) microseconds: u64,
+    /// How often it went on while its ring was still full.
     pub(super) in_vain: u64,
 }
 
-impl HeldUntilNow {
+impl Held {
     /// What was not yet then.
     pub(super) fn since(self, then: Self) -> Self {
         Self {
@@ -65,25 +60,26 @@ impl HeldUntilNow {
     }
 }
 
-impl Held {
-    pub(super) fn until_now(&self) -> HeldUntilNow {
-        HeldUntilNow {
-            times: self.times.load(Ordering::Relaxed),
-            microseconds: self.microseconds.load(Ordering::Relaxed),
-            in_vain: self.in_vain.load(Ordering::Relaxed),
-        }
+/// What the thread has come to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeldSoFar(Arc<Mutex<Held>>);
+
+impl HeldSoFar {
+    pub(super) fn get(&self) -> Held {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, time: Duration) {
-        let microseconds = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.times.fetch_add(1, Ordering::Relaxed);
-        self.microseconds.fetch_add(microseconds, Ordering::Relaxed);
+    fn add(&self, time: Duration, in_vain: bool) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.times += 1;
+        held.microseconds += u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        held.in_vain += u64::from(in_vain);
     }
 }
 
-/// The thread that does it. The skill goes on when this is dropped.
+/// The thread that does it. When this is dropped, what is held stays so, and is to be killed.
 pub(super) struct BackPressure {
-    held: Arc<Held>,
+    held: HeldSoFar,
     stop: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
@@ -96,19 +92,22 @@ impl BackPressure {
             Ok(stop) => Arc::new(stop),
             Err(error) => return Err(failed(error.into())),
         };
-        let held = Arc::new(Held::default());
+        let held = HeldSoFar::default();
         let holding = Holding {
             fill,
             freezer,
             stop: Arc::clone(&stop),
-            held: Arc::clone(&held),
+            held: held.clone(),
         };
         let thread = thread::Builder::new().name("back-pressure".to_owned());
         let thread = thread.spawn(move || {
-            // Who may not have that runs when it is due.
-            let _as_it_is = run_in_real_time();
+            if let Err(error) = run_in_real_time() {
+                tracing::warn!("the skill may be held back late, as real time is refused: {error}");
+                // Among the threads of this session, at least.
+                let _as_it_is = setpriority_process(None, NICE);
+            }
             if let Err(error) = holding.hold() {
-                tracing::error!("the skill is no longer held back for its records: {error}");
+                tracing::error!("holding the skill back for its records has failed: {error}");
             }
         });
         Ok(Self {
@@ -118,8 +117,8 @@ impl BackPressure {
         })
     }
 
-    pub(super) fn held(&self) -> Arc<Held> {
-        Arc::clone(&self.held)
+    pub(super) fn held(&self) -> HeldSoFar {
+        self.held.clone()
     }
 }
 
@@ -145,7 +144,7 @@ struct Holding {
     fill: Fill,
     freezer: Freezer,
     stop: Arc<OwnedFd>,
-    held: Arc<Held>,
+    held: HeldSoFar,
 }
 
 impl Holding {
@@ -161,22 +160,30 @@ impl Holding {
             flags: EventFlags::empty(),
             data: own,
         }; 4];
+        let look = Timespec {
+            tv_sec: 0,
+            tv_nsec: LOOK_UNASKED.subsec_nanos().into(),
+        };
         loop {
-            retry_on_intr(|| epoll::wait(&epoll, events.as_mut_slice(), None))?;
+            retry_on_intr(|| epoll::wait(&epoll, events.as_mut_slice(), Some(&look)))?;
             if self.is_stopped(Duration::ZERO)? {
                 return Ok(());
             }
-            if self.fill.percent() <= PRESSING {
+            if self.fill.percent() < PRESSING {
                 continue;
             }
             let since = Instant::now();
             self.freezer.freeze()?;
             let over = self.until_eased(HELD_MAX);
+            if matches!(over, Ok(Over::Stopped)) {
+                self.held.add(since.elapsed(), false);
+                return Ok(());
+            }
             self.freezer.thaw()?;
-            self.held.add(since.elapsed());
-            if over? == Over::Timeout {
-                self.held.in_vain.fetch_add(1, Ordering::Relaxed);
-                self.until_eased(Duration::MAX)?;
+            let in_vain = over? == Over::Timeout;
+            self.held.add(since.elapsed(), in_vain);
+            if in_vain && self.until_eased(Duration::MAX)? == Over::Stopped {
+                return Ok(());
             }
         }
     }

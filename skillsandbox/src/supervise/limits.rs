@@ -1,9 +1,9 @@
 //! Puts every limit that a sandbox meets on record.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use super::{
-    back_pressure::{Held, HeldUntilNow},
+    back_pressure::{Held, HeldSoFar},
     output::Passed,
     recorder::Recorder,
     sandbox::Sandbox,
@@ -23,18 +23,18 @@ pub(super) struct Limits<'a> {
     resources: Resources,
     /// KiB of the ring, and how often the skill was held back for it.
     ring_kib: u32,
-    held: Arc<Held>,
+    held: HeldSoFar,
     recorder: &'a Recorder,
     /// What is on record already.
     told: Met,
-    told_held: HeldUntilNow,
+    told_held: Held,
 }
 
 impl<'a> Limits<'a> {
     pub(super) fn new(
         sandbox: &'a Sandbox,
         resources: Resources,
-        (ring_kib, held): (u32, Arc<Held>),
+        (ring_kib, held): (u32, HeldSoFar),
         recorder: &'a Recorder,
     ) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl<'a> Limits<'a> {
             held,
             recorder,
             told: Met::default(),
-            told_held: HeldUntilNow::default(),
+            told_held: Held::default(),
         }
     }
 
@@ -59,7 +59,7 @@ impl<'a> Limits<'a> {
 
     /// Puts what was met since the last time on record.
     pub(super) fn tell(&mut self) {
-        let held = self.held.until_now();
+        let held = self.held.get();
         for limit in notes_of_held(held.since(self.told_held), self.ring_kib) {
             self.recorder.note(Note::Limit(limit));
         }
@@ -117,7 +117,7 @@ fn notes(met: &Met, resources: &Resources) -> Vec<Limit> {
     notes
 }
 
-fn notes_of_held(held: HeldUntilNow, ring_kib: u32) -> Vec<Limit> {
+fn notes_of_held(held: Held, ring_kib: u32) -> Vec<Limit> {
     let mut notes = Vec::new();
     if held.times > 0 {
         let effect = format!(
@@ -180,12 +180,12 @@ mod tests {
 
     #[test]
     fn being_held_back_is_told_once() {
-        let before = HeldUntilNow {
+        let before = Held {
             times: 2,
             microseconds: 3000,
             in_vain: 0,
         };
-        let now = HeldUntilNow {
+        let now = Held {
             times: 5,
             microseconds: 10_000_500,
             in_vain: 1,
