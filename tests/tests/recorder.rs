@@ -127,18 +127,19 @@ fn told_of_last(store: &Path) -> String {
 fn stopped_for_a_while(mut run: Run) -> Ran {
     let child = run.start();
     let started = Instant::now();
-    while !fs::metadata(run.events_file()).is_ok_and(|file| file.len() > 0) {
+    let first = loop {
+        let events = fs::read_to_string(run.events_file()).unwrap_or_default();
+        if let Some((line, _)) = events.split_once('\n') {
+            break serde_json::from_str::<Value>(line).expect("a record");
+        }
         assert!(started.elapsed() < PATIENCE, "no record");
         sleep(Duration::from_millis(5));
-    }
+    };
     let signal = |name: &str| {
         let mut kill = Command::new("kill");
         let sent = kill.args(["-s", name, &child.id().to_string()]).status();
         assert!(sent.expect("kill starts").success());
     };
-    let events = fs::read_to_string(run.events_file()).expect("records");
-    let first = events.lines().next().expect("a record");
-    let first: Value = serde_json::from_str(first).expect("a record");
     let sandbox = first["sandbox"].as_str().expect("a sandbox");
     let hierarchy = Hierarchy::find().expect("cgroup v2");
     let cgroup = hierarchy.root().join("skillsandbox").join(sandbox);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::CgroupPattern;
 use super::cidr::Cidr;
 use super::domain::DomainPattern;
+use super::limits::RUN_RING_KIB;
 use super::path::{AbsolutePath, DenyPattern};
 use super::persistence::PersistentName;
 use super::port::PortRange;
@@ -227,6 +228,14 @@ pub struct Audit {
     /// attached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ring_kib: Option<u32>,
+}
+
+impl Audit {
+    /// KiB of the ring of a sandbox of `run`.
+    #[must_use]
+    pub fn run_ring_kib(&self) -> u32 {
+        self.ring_kib.unwrap_or(RUN_RING_KIB)
+    }
 }
 
 /// What happens to an access that cannot be recorded.

@@ -43,7 +43,7 @@ use crate::{
         spawn::{Running, Streams, spawn},
     },
     kernel::{AddressRules, Attached, Rings},
-    manifest::{OnOverflow, RUN_RING_KIB},
+    manifest::OnOverflow,
 };
 
 /// Why a run is to end.
@@ -222,8 +222,7 @@ impl Life<'_> {
             .map_err(RunError::process("start a thread"))?;
 
         let seconds = resources.max_runtime_seconds;
-        let audit = &self.request.manifest.audit;
-        let ring_kib = audit.ring_kib.unwrap_or(RUN_RING_KIB);
+        let ring_kib = self.request.manifest.audit.run_ring_kib();
         let held = (ring_kib, back_pressure.held());
         let mut limits = MetLimits::new(self.sandbox, resources, held, recorder);
         let cause = tokio::select! {

@@ -121,13 +121,13 @@ fn notes_of_held(held: Held, ring_kib: u32) -> Vec<Limit> {
     let mut notes = Vec::new();
     if held.times > 0 {
         let effect = format!(
-            "times the skill was held back until its records were kept, {} ms in all",
+            "times the skill was held back for its records, {} ms in all",
             held.microseconds.div_ceil(1000)
         );
         notes.push(note("audit", ring_kib.into(), held.times, &effect));
     }
     if held.in_vain > 0 {
-        let effect = "times it went on though they were not";
+        let effect = "times it went on before they were kept";
         notes.push(note("audit", ring_kib.into(), held.in_vain, effect));
     }
     notes
@@ -194,8 +194,8 @@ mod tests {
             .into_iter()
             .map(|limit| (limit.resource, limit.limit, limit.count, limit.effect))
             .collect();
-        let effect = "times the skill was held back until its records were kept, 9998 ms in all";
-        let in_vain = "times it went on though they were not";
+        let effect = "times the skill was held back for its records, 9998 ms in all";
+        let in_vain = "times it went on before they were kept";
         assert_eq!(
             told,
             [

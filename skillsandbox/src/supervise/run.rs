@@ -31,7 +31,7 @@ use crate::{
         reach::as_caller,
     },
     kernel::WantedRings,
-    manifest::{By, OnOverflow, RUN_RING_KIB},
+    manifest::{By, OnOverflow},
     policy::Tables,
 };
 
@@ -262,7 +262,7 @@ fn wanted(request: &Request, options: &Options) -> Wanted {
             cpu_shares: Some(resources.cpu_shares),
         },
         rings: WantedRings {
-            bytes: request.manifest.audit.ring_kib.unwrap_or(RUN_RING_KIB) << 10,
+            bytes: request.manifest.audit.run_ring_kib() << 10,
             aggregate: request.manifest.audit.aggregate.value,
         },
         deny_on_overflow: request.manifest.audit.on_overflow.value == OnOverflow::Deny,

@@ -136,11 +136,11 @@ impl Door {
     pub(in crate::supervise) async fn next(&mut self) {
         tokio::select! {
             Some(came) = self.workers.join_next() => match came {
-                    Ok((number, ended)) => self.ended(number, ended),
-                    Err(error) => {
-                        tracing::error!(%error, "a worker is not waited for any more, by a fault of ours");
-                    }
-                },
+                Ok((number, ended)) => self.ended(number, ended),
+                Err(error) => {
+                    tracing::error!(%error, "a worker is not waited for any more, by a fault of ours");
+                }
+            },
             accepted = self.listener.accept(), if !self.closing.is_full() => {
                 let accepted = accepted.and_then(|(stream, _)| stream.into_std());
                 if let Err(error) = accepted.and_then(|stream| self.let_in(stream)) {
