@@ -113,7 +113,7 @@ fn a_skill_waits_for_a_slow_disk_and_nothing_is_lost() {
 #[test]
 fn a_skill_goes_on_when_its_disk_does_not_and_what_is_lost_is_counted() {
     let scene = Scene::new("stuck");
-    let ran = run(&scene, "for at in range(3000)", 600, (20.0, 1)).with_code(0);
+    let ran = run(&scene, "for at in range(3000)", 600, (15.0, 1)).with_code(0);
     let in_vain: Vec<_> = held(&ran, "went on before they were kept").collect();
     assert!(
         matches!(in_vain.as_slice(), [once] if once["count"] == 1),
@@ -125,9 +125,9 @@ fn a_skill_goes_on_when_its_disk_does_not_and_what_is_lost_is_counted() {
 
 #[test]
 fn a_skill_whose_time_is_up_while_it_is_held_back_does_nothing_more() {
-    const SECONDS: u64 = 9;
+    const SECONDS: u64 = 8;
     let scene = Scene::new("held");
-    let ran = run(&scene, "while True", SECONDS, (14.0, 1)).with_code(124);
+    let ran = run(&scene, "while True", SECONDS, (9.0, 1)).with_code(124);
     assert!(held(&ran, "held back for its records").count() > 0);
     assert_eq!(ran.of_kind("lost").count(), 0);
     let at = |record: &Value| record["boot_ns"].as_u64().expect("a number");

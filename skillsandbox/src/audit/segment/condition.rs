@@ -7,7 +7,7 @@ use arrow_array::{
     TimestampNanosecondArray, UInt32Array, types::Int32Type,
 };
 use arrow_schema::ArrowError;
-use globset::GlobMatcher;
+use globset::{GlobMatcher, GlobSet};
 use parquet::{
     arrow::{
         ProjectionMask,
@@ -43,10 +43,6 @@ pub(super) fn conditions(
 ) -> Vec<Condition> {
     let mut conditions = Vec::new();
     let text = |column, holds: Holds| Condition::Text(column, holds);
-    let like = |globs: &[GlobMatcher]| -> Holds {
-        let globs = globs.to_vec();
-        Box::new(move |text| globs.iter().any(|glob| glob.is_match(text)))
-    };
     if let Some(runs) = runs {
         conditions.push(text(&["run"], Box::new(move |run| runs.contains(run))));
     }
@@ -85,6 +81,18 @@ pub(super) fn conditions(
         conditions.push(text(&["path"], like(&filter.paths)));
     }
     conditions
+}
+
+/// Whether a text is like one of these.
+fn like(globs: &[GlobMatcher]) -> Holds {
+    // A set looks at what a text must begin or end with, before it looks at all of it.
+    match GlobSet::new(globs.iter().map(GlobMatcher::glob)) {
+        Ok(set) => Box::new(move |text| set.is_match(text)),
+        Err(_too_large) => {
+            let globs = globs.to_vec();
+            Box::new(move |text| globs.iter().any(|glob| glob.is_match(text)))
+        }
+    }
 }
 
 impl Condition {

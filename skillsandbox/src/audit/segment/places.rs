@@ -16,17 +16,25 @@ use parquet::{
 /// Each reader has a place of its own. What `parquet` has for files shares one among all, as
 /// `File::try_clone` does.
 #[derive(Clone, Debug)]
-pub(super) struct Places(Arc<File>);
+pub(super) struct Places {
+    file: Arc<File>,
+    /// Bytes of it: a segment is not written to any more.
+    length: u64,
+}
 
 impl Places {
-    pub(super) fn of(file: File) -> Self {
-        Self(Arc::new(file))
+    pub(super) fn of(file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self {
+            file: Arc::new(file),
+            length,
+        })
     }
 }
 
 impl Length for Places {
     fn len(&self) -> u64 {
-        self.0.metadata().map_or(0, |status| status.len())
+        self.length
     }
 }
 
@@ -35,7 +43,7 @@ impl ChunkReader for Places {
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
         Ok(BufReader::new(Place {
-            file: Arc::clone(&self.0),
+            file: Arc::clone(&self.file),
             at: start,
         }))
     }
@@ -44,11 +52,11 @@ impl ChunkReader for Places {
         let end = u64::try_from(length)
             .ok()
             .and_then(|length| start.checked_add(length));
-        if end.is_none_or(|end| end > self.len()) {
+        if end.is_none_or(|end| end > self.length) {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         let mut bytes = vec![0; length];
-        self.0.read_exact_at(&mut bytes, start)?;
+        self.file.read_exact_at(&mut bytes, start)?;
         Ok(bytes.into())
     }
 }

@@ -11,7 +11,10 @@ use parquet::{
             ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter,
         },
     },
-    file::{metadata::PageIndexPolicy, statistics::Statistics},
+    file::{
+        metadata::{ColumnChunkMetaData, PageIndexPolicy},
+        statistics::Statistics,
+    },
 };
 
 use super::{
@@ -58,7 +61,7 @@ pub struct Found<'a> {
 impl Segment {
     /// Reads what this file says of itself.
     pub fn open(file: File) -> Result<Self, SegmentError> {
-        let file = Places::of(file);
+        let file = Places::of(file)?;
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
         let said = metadata.metadata().file_metadata().key_value_metadata();
         let runs = said
@@ -159,6 +162,22 @@ impl Segment {
         Ok(false)
     }
 
+    /// The columns that the lines of a group's records are made of: without those in which no row has a value.
+    fn columns_of_lines(&self, group: usize) -> Vec<&str> {
+        let said = self.metadata.metadata().row_group(group);
+        let rows = u64::try_from(said.num_rows()).unwrap_or(u64::MAX);
+        let is_empty = |column: &ColumnChunkMetaData| {
+            let nulls = column.statistics().and_then(Statistics::null_count_opt);
+            nulls == Some(rows)
+        };
+        let columns = said.columns().iter();
+        columns
+            .filter(|column| !is_empty(column))
+            .map(|column| column.column_descr().name())
+            .filter(|name| !Row::NOT_IN_LINE.contains(name))
+            .collect()
+    }
+
     fn reader(&self, metadata: ArrowReaderMetadata) -> ParquetRecordBatchReaderBuilder<Places> {
         ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), metadata)
     }
@@ -184,7 +203,13 @@ impl Search<'_> {
     ) -> Result<(), SegmentError> {
         let (mut part, mut line) = (0, Vec::new());
         let runs = &self.segment.runs;
-        for batch in self.batches(piece, None, BATCH)? {
+        let group = self
+            .pieces
+            .get(piece)
+            .ok_or(SegmentError::Row(piece))?
+            .group;
+        let columns = self.segment.columns_of_lines(group);
+        for batch in self.batches(piece, Some(&columns), BATCH)? {
             let batch = batch?;
             for at in 0..batch.num_rows() {
                 let row = Row::get(&batch, at);

@@ -327,6 +327,16 @@ fn record(batch: &RecordBatch, row: usize) -> Result<Value, SegmentError> {
 }
 
 impl Row<'_> {
+    /// Columns that [`line`](Self::line) does not ask for: what a run has, and what follows from another.
+    pub(super) const NOT_IN_LINE: [&'static str; 6] = [
+        "skill_name",
+        "skill_version",
+        "host",
+        "tier",
+        "error",
+        "signal_name",
+    ];
+
     /// Appends the record as it was written out.
     pub(super) fn line(&self, out: &mut Vec<u8>) -> Option<()> {
         match &self.note {

@@ -249,14 +249,25 @@ impl<'s> Records<'s> {
     ) -> io::Result<()> {
         let mut cannot = |name: &str, error| unread.push(format!("segments/{name}: {error}"));
         let (mut searches, mut lost) = (Vec::new(), 0);
-        for (name, segment) in some.iter().filter_map(|at| self.segments.get(*at)) {
-            lost += self.lost_in(segment, which);
-            let is_it = |part: &RunPart| self.is_in_segment(part, which);
-            match segment.search(which.filter, &is_it, PIECE) {
-                Ok(search) => searches.extend(search.map(|search| (name, segment, search))),
-                Err(error) => cannot(name, error),
-            }
-        }
+        let some: Vec<_> = some
+            .iter()
+            .filter_map(|at| self.segments.get(*at))
+            .collect();
+        in_order(
+            &some,
+            |(_, segment), tell| {
+                let is_it = |part: &RunPart| self.is_in_segment(part, which);
+                let _gone = tell(segment.search(which.filter, &is_it, PIECE));
+            },
+            |(name, segment), search| {
+                lost += self.lost_in(segment, which);
+                match search {
+                    Ok(search) => searches.extend(search.map(|search| (name, segment, search))),
+                    Err(error) => cannot(name, error),
+                }
+                Ok(())
+            },
+        )?;
         let pieces: Vec<_> = searches
             .iter()
             .flat_map(|search| (0..search.2.pieces()).map(move |piece| (search, piece)))
