@@ -1,6 +1,6 @@
 //! A skill whose records are made faster than they are kept waits for them, within limits.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use skillsandbox_tests::{
@@ -13,56 +13,88 @@ use skillsandbox_tests::{
 const FILE: &str = "/etc/ld.so.cache";
 const RING_KIB: u32 = 128;
 
-/// A disk that so many of the writes to a log, once the skill has given a sign, wait for until it is held back, and then so long. How
-/// fast a machine makes records does not matter so.
-fn slow_disk(sign: &Path, seconds: f32, times: u32) -> String {
-    const AT_MOST_MS: u32 = 60_000;
-    let sign = sign.display();
-    format!(
-        r#"
+/// A disk that so many of the writes to a log, once the skill has given a sign, wait for until it is held back, and then so long. When
+/// that was, it says beside the sign, in nanoseconds since boot; and then it may end the run. How fast a machine makes records does not
+/// matter so.
+#[derive(Clone, Copy)]
+struct SlowDisk {
+    seconds: u32,
+    times: u32,
+    ends: bool,
+}
+
+impl SlowDisk {
+    fn functions(self, sign: &Path) -> String {
+        const AT_MOST_MS: u32 = 60_000;
+        let Self {
+            seconds,
+            times,
+            ends,
+        } = self;
+        let (sign, ends) = (sign.display(), i32::from(ends));
+        format!(
+            r#"
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <sys/syscall.h>
 
 static unsigned writes;
 
-static int leads_to(int fd, const char *end, char path[4096]) {{
+static int leads_to(const char *fd, const char *end, char path[4096]) {{
     char link[64];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t size = readlink(link, path, 4095), length = strlen(end);
+    snprintf(link, sizeof link, "/proc/self/fd/%s", fd);
+    ssize_t size = readlink(link, path, 4000), length = strlen(end);
     path[size < 0 ? 0 : size] = 0;
     return size > length && !strcmp(path + size - length, end);
 }}
 
 static int is_held(void) {{
-    char path[4096], held = '0';
-    for (int fd = 3; fd < 256; fd++) {{
-        if (!leads_to(fd, "/cgroup.freeze", path)) continue;
-        int cgroup = open(path, O_RDONLY | O_CLOEXEC);
-        read(cgroup, &held, 1);
-        close(cgroup);
+    char path[4096], said[256] = "";
+    DIR *open_files = opendir("/proc/self/fd");
+    for (struct dirent *file; (file = readdir(open_files));) {{
+        if (!leads_to(file->d_name, "/cgroup.freeze", path)) continue;
+        strcpy(strrchr(path, '/'), "/cgroup.events");
+        int events = open(path, O_RDONLY | O_CLOEXEC);
+        read(events, said, sizeof said - 1);
+        close(events);
         break;
     }}
-    return held == '1';
+    closedir(open_files);
+    return strstr(said, "frozen 1") != NULL;
+}}
+
+static void say_when(void) {{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    int held = open("{sign}.held", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    dprintf(held, "%lld", now.tv_sec * 1000000000LL + now.tv_nsec);
+    close(held);
 }}
 
 ssize_t write(int fd, const void *from, size_t length) {{
-    char path[4096];
-    if (leads_to(fd, ".log", path) && !access("{sign}", F_OK) && writes++ < {times}) {{
+    char path[4096], number[16];
+    snprintf(number, sizeof number, "%d", fd);
+    if (leads_to(number, ".log", path) && !access("{sign}", F_OK) && writes++ < {times}) {{
         for (int waited = 0; waited < {AT_MOST_MS} && !is_held(); waited++) usleep(1000);
-        usleep({seconds} * 1000000);
+        say_when();
+        if ({ends}) kill(getpid(), SIGTERM);
+        sleep({seconds});
     }}
     return syscall(SYS_write, fd, from, length);
 }}
 "#
-    )
+        )
+    }
 }
 
-/// Has a skill open a file this often, or for as long as it may, with its records on a disk that is as slow and behind a small ring.
-fn run(scene: &Scene, opens: &str, seconds: u64, (wait, times): (f32, u32)) -> Ran {
+/// Has a skill open a file this often, with its records on such a disk and behind a small ring. Answers when it was held as well.
+fn run(scene: &Scene, opens: &str, disk: SlowDisk) -> (Ran, u64) {
     let signs = scene.folder("signs");
     let sign = signs.join("begun");
     let script = format!(
@@ -72,13 +104,15 @@ fn run(scene: &Scene, opens: &str, seconds: u64, (wait, times): (f32, u32)) -> R
     );
     let manifest = Manifest::default()
         .exec("/usr/bin")
-        .write(signs)
+        .write(&signs)
         .set("/audit", json!({"ring_kib": RING_KIB}))
-        .set("/resources/max_runtime_seconds", json!(seconds));
+        .set("/resources/max_runtime_seconds", json!(600));
     let run = Run::new(scene, &manifest, ["python3", "-c", &script]);
     let mut run = kept(run, &scene.path("audit"));
-    on_a_disk(scene, &mut run, &slow_disk(&sign, wait, times));
-    run.end()
+    on_a_disk(scene, &mut run, &disk.functions(&sign));
+    let ran = run.end();
+    let held = fs::read_to_string(signs.join("begun.held")).expect("it was waited for");
+    (ran, held.parse().expect("a number"))
 }
 
 /// The times that a record says that the skill was held back, or went on again in vain.
@@ -92,7 +126,13 @@ fn held<'r>(ran: &'r Ran, effect: &'r str) -> impl Iterator<Item = &'r Value> {
 #[test]
 fn a_skill_waits_for_a_slow_disk_and_nothing_is_lost() {
     let scene = Scene::new("slow");
-    let ran = run(&scene, "for at in range(3000)", 600, (0.2, 3)).with_code(0);
+    let disk = SlowDisk {
+        seconds: 1,
+        times: 3,
+        ends: false,
+    };
+    let (ran, _) = run(&scene, "for at in range(3000)", disk);
+    let ran = ran.with_code(0);
     assert_eq!(
         ran.of_kind("lost").count(),
         0,
@@ -113,7 +153,14 @@ fn a_skill_waits_for_a_slow_disk_and_nothing_is_lost() {
 #[test]
 fn a_skill_goes_on_when_its_disk_does_not_and_what_is_lost_is_counted() {
     let scene = Scene::new("stuck");
-    let ran = run(&scene, "for at in range(3000)", 600, (15.0, 1)).with_code(0);
+    // Five seconds longer than a skill is held for.
+    let disk = SlowDisk {
+        seconds: 15,
+        times: 1,
+        ends: false,
+    };
+    let (ran, _) = run(&scene, "for at in range(3000)", disk);
+    let ran = ran.with_code(0);
     let in_vain: Vec<_> = held(&ran, "went on before they were kept").collect();
     assert!(
         matches!(in_vain.as_slice(), [once] if once["count"] == 1),
@@ -124,16 +171,18 @@ fn a_skill_goes_on_when_its_disk_does_not_and_what_is_lost_is_counted() {
 }
 
 #[test]
-fn a_skill_whose_time_is_up_while_it_is_held_back_does_nothing_more() {
-    const SECONDS: u64 = 8;
+fn a_skill_that_is_ended_while_it_is_held_back_does_nothing_more() {
     let scene = Scene::new("held");
-    let ran = run(&scene, "while True", SECONDS, (9.0, 1)).with_code(124);
+    let disk = SlowDisk {
+        seconds: 2,
+        times: 1,
+        ends: true,
+    };
+    let (ran, held_at) = run(&scene, "while True", disk);
+    let ran = ran.with_code(128 + 15);
     assert!(held(&ran, "held back for its records").count() > 0);
     assert_eq!(ran.of_kind("lost").count(), 0);
     let at = |record: &Value| record["boot_ns"].as_u64().expect("a number");
-    let started = ran.of_kind("start").map(at).next().expect("a start");
     let last = ran.of_kind("open").map(at).max().expect("an open");
-    // As the deadline comes after it has started, this is earlier.
-    let before = Duration::from_millis(SECONDS * 1000 - 100);
-    assert!(u128::from(last - started) < before.as_nanos());
+    assert!(last < held_at, "{} ns later", last - held_at);
 }

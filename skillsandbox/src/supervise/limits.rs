@@ -1,6 +1,6 @@
 //! Puts every limit that a sandbox meets on record.
 
-use std::{convert::Infallible, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use super::{
     back_pressure::{Held, HeldSoFar},
@@ -25,9 +25,11 @@ pub(super) struct Limits<'a> {
     ring_kib: u32,
     held: HeldSoFar,
     recorder: &'a Recorder,
-    /// What is on record already.
+    /// What there are notes of.
     told: Met,
     told_held: Held,
+    /// Notes that are not on record yet.
+    untold: VecDeque<Box<Note>>,
 }
 
 impl<'a> Limits<'a> {
@@ -45,36 +47,49 @@ impl<'a> Limits<'a> {
             recorder,
             told: Met::default(),
             told_held: Held::default(),
+            untold: VecDeque::new(),
         }
     }
 
     /// Looks at the counters from time to time: a note tells of all that came since the last one,
-    /// so that a skill that goes on meeting a limit fills no record.
+    /// so that a skill that goes on meeting a limit fills no record. Waits for nobody, as a deadline may come meanwhile.
     pub(super) async fn watch(&mut self) -> Infallible {
         loop {
             tokio::time::sleep(EVERY).await;
-            self.tell();
+            if self.untold.is_empty() {
+                self.look();
+            }
+            while let Some(note) = self.untold.pop_front() {
+                if let Err(note) = self.recorder.offer(note) {
+                    self.untold.push_front(note);
+                    break;
+                }
+            }
         }
     }
 
     /// Puts what was met since the last time on record.
     pub(super) fn tell(&mut self) {
+        self.look();
+        for note in self.untold.drain(..) {
+            self.recorder.note(*note);
+        }
+    }
+
+    /// Makes notes of what was met since the last time.
+    fn look(&mut self) {
         let held = self.held.get();
-        for limit in notes_of_held(held.since(self.told_held), self.ring_kib) {
-            self.recorder.note(Note::Limit(limit));
-        }
-        self.told_held = held;
-        let met = match self.sandbox.cgroup().met() {
-            Ok(met) => met,
-            Err(error) => {
-                tracing::warn!("limits that were met are not on record: {error}");
-                return;
+        let since = held.since(std::mem::replace(&mut self.told_held, held));
+        let mut limits = notes_of_held(since, self.ring_kib);
+        match self.sandbox.cgroup().met() {
+            Ok(met) => {
+                limits.extend(notes(&met.since(&self.told), &self.resources));
+                self.told = met;
             }
-        };
-        for limit in notes(&met.since(&self.told), &self.resources) {
-            self.recorder.note(Note::Limit(limit));
+            Err(error) => tracing::warn!("limits that were met are not on record: {error}"),
         }
-        self.told = met;
+        self.untold
+            .extend(limits.into_iter().map(Note::Limit).map(Box::new));
     }
 
     /// Puts on record what one stream wrote over the limit.

@@ -83,6 +83,17 @@ struct Outbox {
 }
 
 impl Outbox {
+    /// Says it where there is room; gives it back where there is none.
+    fn offer(&self, message: Message) -> Result<(), Message> {
+        match self.messages.try_send(message) {
+            Err(mpsc::TrySendError::Full(message)) => return Err(message),
+            // As for `send`.
+            Ok(()) | Err(mpsc::TrySendError::Disconnected(_)) => {}
+        }
+        let _asleep = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        Ok(())
+    }
+
     fn send(&self, message: Message) {
         // A recorder that is gone says why when it is joined.
         let _gone = self.messages.send(message);
@@ -146,6 +157,14 @@ impl Recorder {
     /// Puts something that userspace has to say on record.
     pub(super) fn note(&self, note: Note) {
         self.outbox.send(Message::Note(Box::new(note)));
+    }
+
+    /// The same where that can be done at once; gives it back where too much is waiting.
+    pub(super) fn offer(&self, note: Box<Note>) -> Result<(), Box<Note>> {
+        match self.outbox.offer(Message::Note(note)) {
+            Err(Message::Note(note)) => Err(note),
+            _ => Ok(()),
+        }
     }
 
     /// A way for another thread to do the same.

@@ -7,7 +7,7 @@ use arrow_array::{
     TimestampNanosecondArray, UInt32Array, types::Int32Type,
 };
 use arrow_schema::ArrowError;
-use globset::{GlobMatcher, GlobSet};
+use globset::GlobMatcher;
 use parquet::{
     arrow::{
         ProjectionMask,
@@ -83,16 +83,27 @@ pub(super) fn conditions(
     conditions
 }
 
-/// Whether a text is like one of these.
+/// Whether a text is like one of these. Most begin otherwise, and are not looked at any further.
 fn like(globs: &[GlobMatcher]) -> Holds {
-    // A set looks at what a text must begin or end with, before it looks at all of it.
-    match GlobSet::new(globs.iter().map(GlobMatcher::glob)) {
-        Ok(set) => Box::new(move |text| set.is_match(text)),
-        Err(_too_large) => {
-            let globs = globs.to_vec();
-            Box::new(move |text| globs.iter().any(|glob| glob.is_match(text)))
-        }
-    }
+    let globs: Vec<_> = globs
+        .iter()
+        .map(|glob| (beginning(glob).to_owned(), glob.clone()))
+        .collect();
+    Box::new(move |text| {
+        let is_like = |(beginning, glob): &(String, GlobMatcher)| {
+            text.starts_with(beginning) && glob.is_match(text)
+        };
+        globs.iter().any(is_like)
+    })
+}
+
+/// What everything that is like this begins with: the pattern up to the first character with a meaning.
+fn beginning(glob: &GlobMatcher) -> &str {
+    let pattern = glob.glob().glob();
+    pattern
+        .split(['*', '?', '[', '{', '\\'])
+        .next()
+        .unwrap_or_default()
 }
 
 impl Condition {
@@ -159,4 +170,31 @@ fn predicate(
         }
         all.ok_or_else(|| ArrowError::SchemaError("a column is missing".to_owned()))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::audit::query::{glob, path_glob};
+
+    fn joined(parts: &'static [&'static str], most: usize) -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(parts), 0..most).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_compared_less_is_found_all_the_same(
+            pattern in joined(&["a", "b.c", "/", "..", "*", "**", "?", "{a,b}", "[!b]", "\\*"], 5),
+            texts in prop::collection::vec(joined(&["a", "b", ".c", "/", "..", "*"], 5), 40),
+        ) {
+            for glob in [path_glob(&pattern), glob(&pattern)].into_iter().flatten() {
+                let mut like = like(std::slice::from_ref(&glob));
+                for text in &texts {
+                    prop_assert_eq!(like(text), glob.is_match(text), "{:?} {:?}", &pattern, text);
+                }
+            }
+        }
+    }
 }

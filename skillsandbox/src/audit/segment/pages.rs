@@ -157,6 +157,10 @@ impl<'m> Pages<'m> {
         let (index, pages) = self.index(column)?;
         let start = |page: &PageLocation| usize::try_from(page.first_row_index).unwrap_or_default();
         let starts = pages.iter().map(start);
+        // What is said of pages that are not where they can be means nothing.
+        if !starts.clone().chain([self.rows]).is_sorted() {
+            return None;
+        }
         let ends = pages.iter().skip(1).map(start).chain([self.rows]);
         let ranges = starts
             .zip(ends)

@@ -25,6 +25,7 @@ pub(super) fn in_order<J: Sync, T: Send>(
     // Whoever waits for room has a job before those that nobody has begun.
     let next = Mutex::new(jobs.iter().zip(senders));
     let worker = || {
+        let _jobs = Abandon(&next);
         loop {
             let job = next.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((job, sender)) = job else { return };
@@ -46,6 +47,18 @@ pub(super) fn in_order<J: Sync, T: Send>(
         }
         Ok(())
     })
+}
+
+/// Lets go of the jobs that nobody has begun when a worker panics: who takes the results would wait for theirs.
+struct Abandon<'n, J: Iterator>(&'n Mutex<J>);
+
+impl<J: Iterator> Drop for Abandon<'_, J> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            next.by_ref().for_each(drop);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -79,5 +92,12 @@ mod tests {
         let work = |(): &(), tell: &mut dyn FnMut(()) -> io::Result<()>| while tell(()).is_ok() {};
         let done = in_order(&[(); 9], work, |(), ()| Err(io::Error::other("enough")));
         assert_eq!(done.unwrap_err().to_string(), "enough");
+    }
+
+    #[test]
+    #[should_panic(expected = "a scoped thread panicked")]
+    fn who_waits_for_jobs_that_panic_waits_no_longer() {
+        let work = |(): &(), _: &mut dyn FnMut(()) -> io::Result<()>| panic!("on purpose");
+        let _nobody = in_order(&[(); 99], work, |(), ()| Ok(()));
     }
 }
