@@ -10,6 +10,7 @@ use globset::GlobMatcher;
 use serde_json::Value;
 
 use crate::audit::field::{number, text};
+use crate::audit::record::{Record, What};
 use crate::manifest::Cidr;
 
 /// The kind of records that stand for others.
@@ -161,6 +162,33 @@ impl Filter {
             && process()
             && rule()
             && self.time(text("/time"))
+    }
+
+    /// Whether an event may be asked for, as far as that is seen before it is written out: never `false` of one for
+    /// which [`matches`](Self::matches) is true.
+    pub(crate) fn may_match(&self, record: &Record<'_>) -> bool {
+        let What::Event(event) = &record.what else {
+            return true;
+        };
+        let (first, last) = self.window();
+        let time = i64::try_from(record.time.unix_ns()).ok();
+        let is_in_time = time.is_none_or(|time| first <= time && (time < last || last == i64::MAX));
+        let is_verdict = self.verdict.as_deref().is_none_or(|wanted| {
+            let decision = record.decision();
+            decision.is_some_and(|decided| decided.verdict.text() == wanted)
+        });
+        let is_like = event.file().is_none_or(|(kind, file)| {
+            let path = file.path.as_ref().map(|path| str::from_utf8(path.0));
+            (self.kinds.is_empty() || self.kinds.iter().any(|wanted| wanted == kind))
+                && (self.paths.is_empty()
+                    || match path {
+                        None => false,
+                        Some(Ok(path)) => self.paths.iter().any(|glob| glob.is_match(path)),
+                        // It is written out otherwise.
+                        Some(Err(_)) => true,
+                    })
+        });
+        is_in_time && is_verdict && is_like
     }
 
     fn address(&self, record: &Value) -> bool {

@@ -234,6 +234,32 @@ proptest! {
     }
 
     #[test]
+    fn what_is_asked_for_is_not_passed_over_before_it_is_written_out(
+        event in event(),
+        filters in prop::collection::vec(filter(), 40),
+    ) {
+        described(&event, |record| {
+            let written: serde_json::Value = serde_json::from_str(&line(record)).unwrap();
+            let is_file = written.get("access").is_some() && written["path_bytes"].is_null();
+            for filter in filters {
+                let (may, does) = (filter.may_match(record), filter.matches(&written));
+                prop_assert!(may || !does, "{filter:?}");
+                // Of a file it is seen whether it is, but for these.
+                let seen = Filter {
+                    addresses: Vec::new(),
+                    names: Vec::new(),
+                    process: None,
+                    rule: None,
+                    ..filter
+                };
+                let (may, does) = (seen.may_match(record), seen.matches(&written));
+                prop_assert!(!is_file || may == does, "{seen:?}");
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
     fn a_segment_answers_as_its_records_do(
         events in prop::collection::vec(event(), 0..40),
         most in select(&[usize::MAX, 7]),

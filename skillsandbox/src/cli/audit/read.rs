@@ -333,6 +333,7 @@ impl<'s> Records<'s> {
                 run,
                 most,
                 which.wanted,
+                which.filter,
                 |about, line| {
                     let record = serde_json::from_slice(line)?;
                     self.lost += field::lost(&record);
