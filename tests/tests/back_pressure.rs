@@ -13,29 +13,41 @@ use skillsandbox_tests::{
 const FILE: &str = "/etc/ld.so.cache";
 const RING_KIB: u32 = 128;
 
-/// A disk that so many of the writes to a log, once the skill has given a sign, wait for until it is held back, and then so long. When
-/// that was, it says beside the sign, in nanoseconds since boot; and then it may end the run. How fast a machine makes records does not
-/// matter so.
+/// A disk that so many of the writes to a log, once the skill has given a sign, wait for until it is held back. When that was is said
+/// beside the sign, in nanoseconds since boot. How fast a machine makes records does not matter so.
 #[derive(Clone, Copy)]
 struct SlowDisk {
-    seconds: u32,
     times: u32,
-    ends: bool,
+    then: Then,
+}
+
+/// What the disk does then.
+#[derive(Clone, Copy)]
+enum Then {
+    /// It goes on after so many seconds.
+    GoOn(u32),
+    /// It ends the run, and goes on when nothing runs any more.
+    EndTheRun,
+    /// It goes on when nothing runs any more.
+    WaitForTheEnd,
 }
 
 impl SlowDisk {
     fn functions(self, sign: &Path) -> String {
         const AT_MOST_MS: u32 = 60_000;
-        let Self {
-            seconds,
-            times,
-            ends,
-        } = self;
-        let (sign, ends) = (sign.display(), i32::from(ends));
+        let sign = sign.display();
+        let Self { times, then } = self;
+        let (seconds, signal, waits) = match then {
+            Then::GoOn(seconds) => (seconds, 0, false),
+            Then::EndTheRun => (0, libc::SIGTERM, true),
+            Then::WaitForTheEnd => (0, 0, true),
+        };
+        let waits = i32::from(waits);
         format!(
             r#"
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -43,6 +55,8 @@ impl SlowDisk {
 #include <time.h>
 #include <unistd.h>
 #include <sys/syscall.h>
+
+#define ENDED "populated 0"
 
 static unsigned writes;
 
@@ -54,36 +68,47 @@ static int leads_to(const char *fd, const char *end, char path[4096]) {{
     return size > length && !strcmp(path + size - length, end);
 }}
 
-static int is_held(void) {{
+static int events = -1;
+
+static int is_so(const char *what) {{
     char path[4096], said[256] = "";
-    DIR *open_files = opendir("/proc/self/fd");
-    for (struct dirent *file; (file = readdir(open_files));) {{
+    DIR *open_files = events < 0 ? opendir("/proc/self/fd") : NULL;
+    for (struct dirent *file; open_files && (file = readdir(open_files));) {{
         if (!leads_to(file->d_name, "/cgroup.freeze", path)) continue;
         strcpy(strrchr(path, '/'), "/cgroup.events");
-        int events = open(path, O_RDONLY | O_CLOEXEC);
-        read(events, said, sizeof said - 1);
-        close(events);
+        events = open(path, O_RDONLY | O_CLOEXEC);
         break;
     }}
-    closedir(open_files);
-    return strstr(said, "frozen 1") != NULL;
+    if (open_files) closedir(open_files);
+    // Of a cgroup that is gone there is nothing to read.
+    if (pread(events, said, sizeof said - 1, 0) < 0 && errno == ENODEV) return !strcmp(what, ENDED);
+    return strstr(said, what) != NULL;
 }}
 
-static void say_when(void) {{
+static int wait_until(const char *what) {{
+    for (int waited = 0; waited < {AT_MOST_MS}; waited++) {{
+        if (is_so(what)) return 1;
+        if (is_so(ENDED)) return 0;
+        usleep(1000);
+    }}
+    return 0;
+}}
+
+static void say_now(const char *where) {{
     struct timespec now;
     clock_gettime(CLOCK_BOOTTIME, &now);
-    int held = open("{sign}.held", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    dprintf(held, "%lld", now.tv_sec * 1000000000LL + now.tv_nsec);
-    close(held);
+    int file = open(where, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    dprintf(file, "%lld", now.tv_sec * 1000000000LL + now.tv_nsec);
+    close(file);
 }}
 
 ssize_t write(int fd, const void *from, size_t length) {{
     char path[4096], number[16];
     snprintf(number, sizeof number, "%d", fd);
     if (leads_to(number, ".log", path) && !access("{sign}", F_OK) && writes++ < {times}) {{
-        for (int waited = 0; waited < {AT_MOST_MS} && !is_held(); waited++) usleep(1000);
-        say_when();
-        if ({ends}) kill(getpid(), SIGTERM);
+        if (wait_until("frozen 1")) say_now("{sign}.held");
+        if ({signal}) kill(getpid(), {signal});
+        if ({waits} && wait_until(ENDED)) say_now("{sign}.ended");
         sleep({seconds});
     }}
     return syscall(SYS_write, fd, from, length);
@@ -93,8 +118,8 @@ ssize_t write(int fd, const void *from, size_t length) {{
     }
 }
 
-/// Has a skill open a file this often, with its records on such a disk and behind a small ring. Answers when it was held as well.
-fn run(scene: &Scene, opens: &str, disk: SlowDisk) -> (Ran, u64) {
+/// Has a skill open a file this often, with its records on such a disk and behind a small ring.
+fn run(scene: &Scene, opens: &str, seconds: u64, disk: SlowDisk) -> Ran {
     let signs = scene.folder("signs");
     let sign = signs.join("begun");
     let script = format!(
@@ -106,13 +131,17 @@ fn run(scene: &Scene, opens: &str, disk: SlowDisk) -> (Ran, u64) {
         .exec("/usr/bin")
         .write(&signs)
         .set("/audit", json!({"ring_kib": RING_KIB}))
-        .set("/resources/max_runtime_seconds", json!(600));
+        .set("/resources/max_runtime_seconds", json!(seconds));
     let run = Run::new(scene, &manifest, ["python3", "-c", &script]);
     let mut run = kept(run, &scene.path("audit"));
     on_a_disk(scene, &mut run, &disk.functions(&sign));
-    let ran = run.end();
-    let held = fs::read_to_string(signs.join("begun.held")).expect("it was waited for");
-    (ran, held.parse().expect("a number"))
+    run.end()
+}
+
+/// When the disk found that the skill was held, or had ended.
+fn seen(scene: &Scene, what: &str) -> Option<u64> {
+    let said = fs::read_to_string(scene.path("signs").join(format!("begun.{what}"))).ok()?;
+    Some(said.parse().expect("a number"))
 }
 
 /// The times that a record says that the skill was held back, or went on again in vain.
@@ -127,12 +156,10 @@ fn held<'r>(ran: &'r Ran, effect: &'r str) -> impl Iterator<Item = &'r Value> {
 fn a_skill_waits_for_a_slow_disk_and_nothing_is_lost() {
     let scene = Scene::new("slow");
     let disk = SlowDisk {
-        seconds: 1,
         times: 3,
-        ends: false,
+        then: Then::GoOn(1),
     };
-    let (ran, _) = run(&scene, "for at in range(3000)", disk);
-    let ran = ran.with_code(0);
+    let ran = run(&scene, "for at in range(3000)", 600, disk).with_code(0);
     assert_eq!(
         ran.of_kind("lost").count(),
         0,
@@ -155,12 +182,10 @@ fn a_skill_goes_on_when_its_disk_does_not_and_what_is_lost_is_counted() {
     let scene = Scene::new("stuck");
     // Five seconds longer than a skill is held for.
     let disk = SlowDisk {
-        seconds: 15,
         times: 1,
-        ends: false,
+        then: Then::GoOn(15),
     };
-    let (ran, _) = run(&scene, "for at in range(3000)", disk);
-    let ran = ran.with_code(0);
+    let ran = run(&scene, "for at in range(3000)", 600, disk).with_code(0);
     let in_vain: Vec<_> = held(&ran, "went on before they were kept").collect();
     assert!(
         matches!(in_vain.as_slice(), [once] if once["count"] == 1),
@@ -174,15 +199,26 @@ fn a_skill_goes_on_when_its_disk_does_not_and_what_is_lost_is_counted() {
 fn a_skill_that_is_ended_while_it_is_held_back_does_nothing_more() {
     let scene = Scene::new("held");
     let disk = SlowDisk {
-        seconds: 2,
         times: 1,
-        ends: true,
+        then: Then::EndTheRun,
     };
-    let (ran, held_at) = run(&scene, "while True", disk);
-    let ran = ran.with_code(128 + 15);
+    let ran = run(&scene, "while True", 600, disk).with_code(128 + libc::SIGTERM);
     assert!(held(&ran, "held back for its records").count() > 0);
     assert_eq!(ran.of_kind("lost").count(), 0);
     let at = |record: &Value| record["boot_ns"].as_u64().expect("a number");
     let last = ran.of_kind("open").map(at).max().expect("an open");
+    let held_at = seen(&scene, "held").expect("it was held");
     assert!(last < held_at, "{} ns later", last - held_at);
+    assert!(seen(&scene, "ended").is_some(), "it was not ended");
+}
+
+#[test]
+fn the_time_of_a_skill_ends_while_its_disk_is_stuck() {
+    let scene = Scene::new("over");
+    let disk = SlowDisk {
+        times: 1,
+        then: Then::WaitForTheEnd,
+    };
+    let _ended = run(&scene, "while True", 5, disk).with_code(124);
+    assert!(seen(&scene, "ended").is_some(), "it was not ended");
 }

@@ -370,3 +370,26 @@ fn wait(rings: &Rings, wake: &OwnedFd, latency: Duration) {
     let _interrupted = poll(&mut polled, Some(&latency));
     let _not_woken = rustix::io::read(wake, &mut [0; 8]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_where_there_is_no_room_is_given_back() {
+        let (messages, inbox) = mpsc::sync_channel(1);
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        let outbox = Outbox {
+            messages,
+            wake: Arc::new(wake),
+        };
+        outbox.send(Message::Leave);
+        let back = outbox.offer(Message::End(Box::default()));
+        assert!(matches!(back, Err(Message::End(_))));
+        assert!(matches!(inbox.recv(), Ok(Message::Leave)));
+        assert!(outbox.offer(Message::End(Box::default())).is_ok());
+        assert!(matches!(inbox.recv(), Ok(Message::End(_))));
+        drop(inbox);
+        assert!(outbox.offer(Message::Leave).is_ok());
+    }
+}

@@ -170,25 +170,29 @@ impl Filter {
         let What::Event(event) = &record.what else {
             return true;
         };
-        let (first, last) = self.window();
-        let time = i64::try_from(record.time.unix_ns()).ok();
-        let is_in_time = time.is_none_or(|time| first <= time && (time < last || last == i64::MAX));
-        let is_verdict = self.verdict.as_deref().is_none_or(|wanted| {
+        let is_verdict = |wanted: &str| {
             let decision = record.decision();
             decision.is_some_and(|decided| decided.verdict.text() == wanted)
-        });
-        let is_like = event.file().is_none_or(|(kind, file)| {
-            let path = file.path.as_ref().map(|path| str::from_utf8(path.0));
+        };
+        let is_in_time = || {
+            let (first, last) = self.window();
+            let time = i64::try_from(record.time.unix_ns()).ok();
+            time.is_none_or(|time| first <= time && (time < last || last == i64::MAX))
+        };
+        let is_like = || {
+            let Some((kind, file)) = event.file() else {
+                return true;
+            };
+            let is_path = || match file.path.as_ref().map(|path| str::from_utf8(path.0)) {
+                None => false,
+                Some(Ok(path)) => self.paths.iter().any(|glob| glob.is_match(path)),
+                // It is written out otherwise.
+                Some(Err(_)) => true,
+            };
             (self.kinds.is_empty() || self.kinds.iter().any(|wanted| wanted == kind))
-                && (self.paths.is_empty()
-                    || match path {
-                        None => false,
-                        Some(Ok(path)) => self.paths.iter().any(|glob| glob.is_match(path)),
-                        // It is written out otherwise.
-                        Some(Err(_)) => true,
-                    })
-        });
-        is_in_time && is_verdict && is_like
+                && (self.paths.is_empty() || is_path())
+        };
+        self.verdict.as_deref().is_none_or(is_verdict) && is_in_time() && is_like()
     }
 
     fn address(&self, record: &Value) -> bool {

@@ -37,7 +37,9 @@ pub(super) fn pieces(
         let may_be = |least, greatest| least < last && first <= greatest;
         left = left.intersection(&pages.with_number("time", may_be).unwrap_or(pages.all()));
         let is = |least, greatest| first <= least && greatest < last;
-        within = pages.with_number("time", is).unwrap_or_default();
+        within = pages
+            .with_number("time", is)
+            .unwrap_or_else(|| pages.none());
     }
     if let Some(verdict) = &filter.verdict {
         let with = pages.with_text("verdict", verdict.as_bytes());
@@ -120,6 +122,10 @@ impl<'m> Pages<'m> {
         RowSelection::from_consecutive_ranges(std::iter::once(0..self.rows), self.rows)
     }
 
+    fn none(&self) -> RowSelection {
+        RowSelection::from_consecutive_ranges(std::iter::empty(), self.rows)
+    }
+
     /// Rows in pages of which this holds for the least and the greatest of their numbers; `None` where nothing is
     /// said of these.
     fn with_number(&self, column: &str, holds: impl Fn(i64, i64) -> bool) -> Option<RowSelection> {
@@ -155,14 +161,11 @@ impl<'m> Pages<'m> {
         holds: impl Fn(&ColumnIndexMetaData, usize) -> bool,
     ) -> Option<RowSelection> {
         let (index, pages) = self.index(column)?;
-        let start = |page: &PageLocation| usize::try_from(page.first_row_index).unwrap_or_default();
-        let starts = pages.iter().map(start);
-        // What is said of pages that are not where they can be means nothing.
-        if !starts.clone().chain([self.rows]).is_sorted() {
-            return None;
-        }
-        let ends = pages.iter().skip(1).map(start).chain([self.rows]);
+        let starts = starts(pages, self.rows)?;
+        let ends = starts.iter().copied().skip(1).chain([self.rows]);
         let ranges = starts
+            .iter()
+            .copied()
             .zip(ends)
             .enumerate()
             .filter_map(|(page, (start, end))| holds(index, page).then_some(start..end));
@@ -182,5 +185,44 @@ impl<'m> Pages<'m> {
         };
         let pages = pages.page_locations().as_slice();
         (u64::try_from(pages.len()) == Ok(said)).then_some((index, pages))
+    }
+}
+
+/// The first row of each page; `None` where they cannot be those of pages with all these rows.
+fn starts(pages: &[PageLocation], rows: usize) -> Option<Vec<usize>> {
+    let starts: Result<Vec<_>, _> = pages
+        .iter()
+        .map(|page| usize::try_from(page.first_row_index))
+        .collect();
+    let starts = starts.ok()?;
+    let is_rising = starts.is_sorted_by(|one, next| one < next);
+    (is_rising && starts.first() == Some(&0) && *starts.last()? < rows).then_some(starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_do_not_have_each_row_once_are_not_believed() {
+        let pages = |starts: &[i64]| {
+            let page = |first_row_index: &i64| PageLocation {
+                offset: 4,
+                compressed_page_size: 1,
+                first_row_index: *first_row_index,
+            };
+            starts.iter().map(page).collect::<Vec<_>>()
+        };
+        assert_eq!(starts(&pages(&[0, 3, 5]), 6), Some(vec![0, 3, 5]));
+        for not_so in [
+            &[] as &[i64],
+            &[1, 3],
+            &[0, 0, 3],
+            &[0, 5, 3],
+            &[0, -1],
+            &[0, 6],
+        ] {
+            assert_eq!(starts(&pages(not_so), 6), None, "{not_so:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use parquet::file::metadata::ParquetMetaDataReader;
 use proptest::{prelude::*, sample::select};
 use skillsandbox_common::header::{Kind, Reason};
 
@@ -236,7 +237,7 @@ proptest! {
     #[test]
     fn what_is_asked_for_is_not_passed_over_before_it_is_written_out(
         event in event(),
-        filters in prop::collection::vec(filter(), 40),
+        filters in prop::collection::vec(filter(), 8),
     ) {
         described(&event, |record| {
             let written: serde_json::Value = serde_json::from_str(&line(record)).unwrap();
@@ -333,4 +334,21 @@ fn a_segment_says_of_which_runs_it_is_and_what_they_lost() {
     };
     assert_eq!(first.last - first.first, 1);
     assert!(second.last > second.first);
+}
+
+#[test]
+fn where_nothing_is_said_of_pages_the_time_of_each_row_is_looked_at() {
+    let scratch = Scratch::new("unsaid");
+    let (_segment, _lines) = segment(&scratch, &[]);
+    let file = std::fs::File::open(scratch.path("segment")).unwrap();
+    let without_pages = ParquetMetaDataReader::new()
+        .parse_and_finish(&file)
+        .unwrap();
+    let filter = Filter {
+        since: Some(Moment(std::time::UNIX_EPOCH)),
+        ..Filter::default()
+    };
+    let pieces = pages::pieces(&without_pages, 0, &filter, usize::MAX);
+    assert!(!pieces.is_empty());
+    assert!(pieces.iter().all(|piece| !piece.is_within));
 }
