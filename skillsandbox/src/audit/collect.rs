@@ -4,10 +4,14 @@
 //! ends the batch. In that order: the two rings share one sequence, and a denial that was made
 //! before the last event drained is then in the same batch, where sorting puts it in its place.
 
-use std::io;
+use std::{cell::LazyCell, io, mem::offset_of, ops::Range};
 
 use bytes::BytesMut;
-use skillsandbox_common::{event::PathSource, slot::SlotCounters};
+use skillsandbox_common::{
+    event::PathSource,
+    header::{Actor, EventPrefix},
+    slot::SlotCounters,
+};
 use thiserror::Error;
 
 use super::{
@@ -19,13 +23,16 @@ use super::{
     process::{Executable, Processes},
     record::{End, Ending, Lost, Note, Record, Running},
     repeat::{Like, Repeats},
+    said::Said,
     sequence::Sequences,
-    sink::Sink,
+    sink::{Seen, Sink},
     store::Known,
 };
 
 /// A batch that grows past this many bytes ends by itself.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Where the sequence number of an event is.
+const SEQUENCE_AT: usize = offset_of!(EventPrefix, actor) + offset_of!(Actor, sequence);
 
 /// A sink failed. It gets no more records, the others do; this is said once.
 #[derive(Debug, Error)]
@@ -64,8 +71,6 @@ pub struct Collector<'a> {
 pub struct Resumed {
     /// What it knew.
     pub(crate) known: Known,
-    /// What it had counted.
-    pub(crate) tally: Tally,
     /// What it had said was lost.
     pub(crate) told: (Dropped, u64, u64),
     /// When it last said so, or the run began, in nanoseconds since boot.
@@ -98,7 +103,6 @@ impl<'a> Collector<'a> {
     pub fn resume(knowledge: Knowledge<'a>, resumed: Resumed) -> Self {
         let Resumed {
             known,
-            tally,
             told,
             looked,
         } = resumed;
@@ -107,7 +111,7 @@ impl<'a> Collector<'a> {
             kept_to: known.sequences.highest(),
             processes: known.processes,
             sequences: known.sequences,
-            tally,
+            tally: known.tally,
             undecodable,
             skipped,
             skipped_before: skipped,
@@ -133,30 +137,31 @@ impl<'a> Collector<'a> {
 
     /// Both rings are drained: sorts what was pushed and hands it to the sinks.
     pub fn end_batch(&mut self) -> Result<(), SinkError> {
-        let batch = std::mem::take(&mut self.batch);
-        let mut events = Vec::with_capacity(batch.ends.len());
+        let batch = std::mem::take(&mut self.batch).sorted();
         for bytes in batch.events() {
-            match decode(bytes) {
-                Ok(event) => events.push((bytes, event)),
-                Err(_) => self.undecodable += 1,
-            }
-        }
-        events.sort_by_key(|(_, event)| event.prefix.actor.sequence);
-        for (bytes, event) in &events {
+            let Ok(event) = decode(bytes) else {
+                self.undecodable += 1;
+                continue;
+            };
             let number = event.prefix.actor.sequence;
             if number <= self.kept_to && self.sequences.complete(number, number) {
                 continue;
             }
             self.sequences.insert(number);
-            let record = self
-                .knowledge
-                .describe(event, &self.processes, &self.sequences);
-            self.tally.add(&record, 1);
-            self.sinks.each(|sink| sink.event(bytes, &record));
-            let allowed = record.is_allowed();
-            learn(event, allowed, &mut self.processes, &self.sequences);
+            let said = self.knowledge.say(&event);
+            self.tally.add(event.kind, said.verdict, 1);
+            let describe = || {
+                self.knowledge
+                    .describe(&event, &said, &self.processes, &self.sequences)
+            };
+            let seen = Seen {
+                bytes,
+                said: &said,
+                record: LazyCell::new(&describe),
+            };
+            self.sinks.each(|sink| sink.event(&seen));
+            learn(&event, &said, &mut self.processes, &self.sequences);
         }
-        drop(events);
         self.batch = batch.emptied();
         self.sinks.each(|sink| sink.end_batch());
         self.sinks.failure()
@@ -191,8 +196,8 @@ impl<'a> Collector<'a> {
         let mut notes = Vec::new();
         let tally = &mut self.tally;
         self.repeats
-            .new_ones(counted, &self.knowledge, |record, count, repeat| {
-                tally.add(record, count);
+            .new_ones(counted, &self.knowledge, |kind, count, repeat| {
+                tally.add(kind, repeat.verdict, count);
                 notes.push(Note::Repeat(repeat));
             });
         for note in &notes {
@@ -266,14 +271,14 @@ impl<'a> Collector<'a> {
 /// What an event says of a process, after its own record was made.
 pub(super) fn learn(
     event: &decode::Event<'_>,
-    allowed: bool,
+    said: &Said<'_>,
     processes: &mut Processes,
     sequences: &Sequences,
 ) {
     let actor = &event.prefix.actor;
     match event.body {
         // Seen after the fact, a call that failed executed nothing.
-        Body::Exec(path) if allowed && path.body.result >= 0 => {
+        Body::Exec(path) if said.is_allowed() && path.body.result >= 0 => {
             let program = Executable {
                 path: path.path.into(),
                 source: Code::<PathSource>::path_source(path.body.source),
@@ -287,32 +292,38 @@ pub(super) fn learn(
     }
 }
 
-/// Bytes of events, one after the other, until they are sorted.
+/// Bytes of events, one after the other, and where each is.
 #[derive(Default)]
 struct Batch {
     bytes: BytesMut,
-    ends: Vec<usize>,
+    /// By its sequence number, or 0 where it is too short to have one.
+    places: Vec<(u64, Range<usize>)>,
 }
 
 impl Batch {
     fn push(&mut self, event: &[u8]) {
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(event);
-        self.ends.push(self.bytes.len());
+        let number = event.get(SEQUENCE_AT..).and_then(<[u8]>::first_chunk);
+        let number = number.map_or(0, |number| u64::from_ne_bytes(*number));
+        self.places.push((number, start..self.bytes.len()));
+    }
+
+    /// With its events in the order of their numbers.
+    fn sorted(mut self) -> Self {
+        self.places.sort_by_key(|(number, _)| *number);
+        self
     }
 
     fn events(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.ends.iter().filter_map(move |&end| {
-            let event = self.bytes.get(start..end);
-            start = end;
-            event
-        })
+        let places = self.places.iter();
+        places.filter_map(|(_, place)| self.bytes.get(place.clone()))
     }
 
     /// The same memory, for the next batch.
     fn emptied(mut self) -> Self {
         self.bytes.clear();
-        self.ends.clear();
+        self.places.clear();
         self
     }
 }

@@ -1,14 +1,12 @@
 //! What was counted, and whether it adds up.
 
 use serde::Serialize;
-use skillsandbox_common::{header::Verdict, slot::SlotCounters};
-
-use super::{
-    clock::Time,
-    code::Code,
-    record::{Ending, Event, Record, What},
-    sequence::Sequences,
+use skillsandbox_common::{
+    header::{Kind, Verdict},
+    slot::SlotCounters,
 };
+
+use super::{clock::Time, code::Code, record::Ending, sequence::Sequences};
 
 /// Accesses of one kind, by verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -89,32 +87,36 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts what a record is of, so many times; notes are none of the kernel's.
-    pub fn add(&mut self, record: &Record<'_>, times: u64) {
-        let What::Event(event) = &record.what else {
-            return;
+    /// Counts so many events of this kind.
+    pub fn add(&mut self, kind: Kind, verdict: Code<Verdict>, times: u64) {
+        let verdicts = match kind {
+            Kind::Open => &mut self.open,
+            Kind::Exec => &mut self.exec,
+            Kind::Connect => &mut self.connect,
+            Kind::Sendmsg => &mut self.sendmsg,
+            Kind::Bind => &mut self.bind,
+            Kind::Socket => &mut self.socket,
+            Kind::Unix => &mut self.unix,
+            Kind::Map => &mut self.map,
+            Kind::Unlink => &mut self.unlink,
+            Kind::Rename => &mut self.rename,
+            Kind::RenameTo => &mut self.rename_to,
+            Kind::Link => &mut self.link,
+            Kind::LinkTo => &mut self.link_to,
+            Kind::Truncate => &mut self.truncate,
+            Kind::Create => &mut self.create,
+            Kind::Attributes => &mut self.attributes,
+            Kind::Ptrace => &mut self.ptrace,
+            Kind::Fork => {
+                self.fork += times;
+                return;
+            }
+            Kind::Exit => {
+                self.exit += times;
+                return;
+            }
         };
-        match event {
-            Event::Open(file) => self.open.add(file.decided.verdict, times),
-            Event::Exec(file) => self.exec.add(file.decided.verdict, times),
-            Event::Connect(network) => self.connect.add(network.decided.verdict, times),
-            Event::Sendmsg(network) => self.sendmsg.add(network.decided.verdict, times),
-            Event::Bind(network) => self.bind.add(network.decided.verdict, times),
-            Event::Socket(socket) => self.socket.add(socket.decided.verdict, times),
-            Event::Unix(unix) => self.unix.add(unix.decided.verdict, times),
-            Event::Map(file) => self.map.add(file.decided.verdict, times),
-            Event::Unlink(file) => self.unlink.add(file.decided.verdict, times),
-            Event::Rename(file) => self.rename.add(file.decided.verdict, times),
-            Event::RenameTo(file) => self.rename_to.add(file.decided.verdict, times),
-            Event::Link(file) => self.link.add(file.decided.verdict, times),
-            Event::LinkTo(file) => self.link_to.add(file.decided.verdict, times),
-            Event::Truncate(file) => self.truncate.add(file.decided.verdict, times),
-            Event::Create(file) => self.create.add(file.decided.verdict, times),
-            Event::Attributes(file) => self.attributes.add(file.decided.verdict, times),
-            Event::Ptrace(ptrace) => self.ptrace.add(ptrace.decided.verdict, times),
-            Event::Fork(_) => self.fork += times,
-            Event::Exit(_) => self.exit += times,
-        }
+        verdicts.add(verdict, times);
     }
 
     fn verdicts(&self) -> Verdicts {

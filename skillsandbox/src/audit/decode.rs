@@ -11,7 +11,9 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 /// One event of the kernel side.
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    /// What happened, when, to whom, and what was decided. Codes are still numbers.
+    /// What happened: the code of the prefix.
+    pub kind: Kind,
+    /// When, to whom, and what was decided. Codes are still numbers.
     pub prefix: EventPrefix,
     /// What the event is about.
     pub body: Body<'a>,
@@ -174,7 +176,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         Kind::Create => Body::Create(path_event(kind, rest)?),
         Kind::Attributes => Body::Attributes(path_event(kind, rest)?),
     };
-    Ok(Event { prefix, body })
+    Ok(Event { kind, prefix, body })
 }
 
 fn path_event(kind: Kind, rest: &[u8]) -> Result<PathEvent<'_>, DecodeError> {

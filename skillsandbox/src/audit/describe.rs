@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use skillsandbox_common::{
     event::{NetworkBody, PathSource},
-    header::{Actor as ActorBytes, EventPrefix, Kind, Reason, Verdict},
+    header::{Actor as ActorBytes, Reason, Verdict},
     rule::Decision,
 };
 
@@ -19,6 +19,7 @@ use super::{
         Actor, Decided, Ending, Event, Exit, FileAccess, Fork, NetworkAccess, Note, ProcessAccess,
         RECORD_VERSION, Record, Rule, SocketAccess, UnixAccess, What,
     },
+    said::Said,
     sequence::Sequences,
     text::{HexUnlessUtf8, Text},
 };
@@ -102,58 +103,142 @@ pub struct Knowledge<'a> {
 }
 
 impl<'a> Knowledge<'a> {
-    /// The record of an event.
+    /// What is to be said of an event now.
+    #[must_use]
+    pub fn say(&self, event: &decode::Event<'_>) -> Said<'static> {
+        let said = Said::of(&event.prefix);
+        let advised = |mut said: Said<'static>, advise: &dyn Fn(Reason) -> Advice| {
+            if let Some(reason) = said.denial() {
+                said.advise(advise(reason));
+            }
+            said
+        };
+        match &event.body {
+            Body::Open(path)
+            | Body::Exec(path)
+            | Body::Map(path)
+            | Body::Unlink(path)
+            | Body::Rename(path)
+            | Body::RenameTo(path)
+            | Body::Link(path)
+            | Body::LinkTo(path)
+            | Body::Truncate(path)
+            | Body::Create(path)
+            | Body::Attributes(path) => self.say_of_file(said, path),
+            Body::Connect(body) | Body::Sendmsg(body) => self.say_of_address(said, body),
+            Body::Bind(body) => advised(said, &|reason| {
+                advise_bind(reason, body.port, body.protocol)
+            }),
+            Body::Unix(unix) => advised(said, &|reason| {
+                advise_unix(reason, unix.name, unix.body.is_abstract != 0)
+            }),
+            Body::Socket(_) | Body::Ptrace(_) => {
+                advised(said, &|reason| advise_other(event.kind, reason))
+            }
+            Body::Fork(_) | Body::Exit(_) => Said::default(),
+        }
+    }
+
+    fn say_of_file(&self, mut said: Said<'static>, event: &PathEvent<'_>) -> Said<'static> {
+        let PathEvent { body, path } = event;
+        let judge = self.judge();
+        let passed = Code::path_source(body.source) == Code::Known(PathSource::Passed);
+        if passed && said.reason == Code::Known(Reason::Observed) {
+            let decision = judge.judge(path, body.access, body.result);
+            said.verdict = Code::Known(decision.verdict);
+            said.reason = Code::Known(decision.reason);
+            said.rule = decision.rule.into();
+        }
+        if let Some(reason) = said.denial() {
+            let denied = DeniedFile {
+                reason,
+                rule: said.rule,
+                path,
+                access: body.access,
+            };
+            if let Some(advice) = judge.advise_file(&denied) {
+                said.advise(advice);
+            }
+        }
+        said
+    }
+
+    fn say_of_address(&self, mut said: Said<'static>, body: &NetworkBody) -> Said<'static> {
+        let address = Ipv6Addr::from(body.address).to_canonical();
+        let name = self.names.and_then(|names| names.name_of(address));
+        if let Some(reason) = said.denial() {
+            let denied = DeniedAddress {
+                reason,
+                address,
+                port: body.port,
+                protocol: body.protocol,
+                name: name.as_deref(),
+            };
+            if let Some(advice) = self.judge().advise_address(&denied) {
+                said.advise(advice);
+            }
+        }
+        said.host = name.map(Into::into);
+        said
+    }
+
+    fn judge(&self) -> &dyn Judge {
+        self.judge.unwrap_or(&ByResult)
+    }
+
+    /// The record of an event of which this was said.
     #[must_use]
     pub fn describe<'r>(
         &'r self,
         event: &'r decode::Event<'r>,
+        said: &'r Said<'_>,
         processes: &'r Processes,
         sequences: &Sequences,
     ) -> Record<'r> {
         let prefix = &event.prefix;
         let (tgid, sequence) = (prefix.actor.tgid, prefix.actor.sequence);
-        let actor = actor(
-            &prefix.actor,
-            processes.executable(tgid, sequence, sequences),
-        );
+        let executable = processes.executable(tgid, sequence, sequences);
+        let actor = actor(&prefix.actor, executable);
+        let decided = Decided {
+            verdict: said.verdict,
+            reason: said.reason,
+            rule: self.rule(said.rule),
+            permit: said.permit.as_deref(),
+            remedy: said.remedy.as_deref(),
+        };
+        let host = said.host.as_deref();
         let what = match event.body {
-            Body::Open(path) => Event::Open(self.file(prefix, actor, path, true)),
-            Body::Exec(path) => Event::Exec(self.file(prefix, actor, path, false)),
-            Body::Connect(body) => Event::Connect(self.reach(prefix, actor, &body)),
-            Body::Sendmsg(body) => Event::Sendmsg(self.reach(prefix, actor, &body)),
-            Body::Bind(body) => {
-                let advise = |reason| advise_bind(reason, body.port, body.protocol);
-                let decided = self.advised(prefix, advise);
-                Event::Bind(network(decided, actor, &body, None))
-            }
+            Body::Open(path) => Event::Open(file(decided, actor, path, true)),
+            Body::Exec(path) => Event::Exec(file(decided, actor, path, false)),
+            Body::Connect(body) => Event::Connect(network(decided, actor, &body, host)),
+            Body::Sendmsg(body) => Event::Sendmsg(network(decided, actor, &body, host)),
+            Body::Bind(body) => Event::Bind(network(decided, actor, &body, None)),
             Body::Socket(body) => Event::Socket(SocketAccess {
-                decided: self.advised(prefix, |reason| advise_other(Kind::Socket, reason)),
+                decided,
                 actor,
                 family: Number::family(body.family),
                 protocol: body.protocol,
                 socket_type: Number::socket_type(body.socket_type),
             }),
             Body::Unix(unix) => Event::Unix(UnixAccess {
-                decided: self.advised(prefix, |reason| {
-                    advise_unix(reason, unix.name, unix.body.is_abstract != 0)
-                }),
+                decided,
                 actor,
                 path: (!unix.name.is_empty()).then_some(Text(unix.name)),
                 path_bytes: HexUnlessUtf8(unix.name),
                 is_abstract: unix.body.is_abstract != 0,
                 socket_type: Number::socket_type(unix.body.socket_type),
             }),
-            Body::Map(path) => Event::Map(self.file(prefix, actor, path, false)),
-            Body::Unlink(path) => Event::Unlink(self.file(prefix, actor, path, false)),
-            Body::Rename(path) => Event::Rename(self.file(prefix, actor, path, false)),
-            Body::RenameTo(path) => Event::RenameTo(self.file(prefix, actor, path, false)),
-            Body::Link(path) => Event::Link(self.file(prefix, actor, path, false)),
-            Body::LinkTo(path) => Event::LinkTo(self.file(prefix, actor, path, false)),
-            Body::Truncate(path) => Event::Truncate(self.file(prefix, actor, path, false)),
-            Body::Create(path) => Event::Create(self.file(prefix, actor, path, false)),
-            Body::Attributes(path) => Event::Attributes(self.file(prefix, actor, path, false)),
+            Body::Map(path) => Event::Map(file(decided, actor, path, false)),
+            Body::Unlink(path) => Event::Unlink(file(decided, actor, path, false)),
+            Body::Rename(path) => Event::Rename(file(decided, actor, path, false)),
+            Body::RenameTo(path) => Event::RenameTo(file(decided, actor, path, false)),
+            Body::Link(path) => Event::Link(file(decided, actor, path, false)),
+            Body::LinkTo(path) => Event::LinkTo(file(decided, actor, path, false)),
+            Body::Truncate(path) => Event::Truncate(file(decided, actor, path, false)),
+            Body::Create(path) => Event::Create(file(decided, actor, path, false)),
+            Body::Attributes(path) => Event::Attributes(file(decided, actor, path, false)),
             Body::Ptrace(body) => Event::Ptrace(ProcessAccess {
-                decided: self.advised(prefix, |reason| advise_other(Kind::Ptrace, reason)),
+                decided,
                 actor,
                 target: body.child,
                 mode: body.status.cast_unsigned(),
@@ -187,22 +272,8 @@ impl<'a> Knowledge<'a> {
         }
     }
 
-    fn decided(&self, prefix: &EventPrefix) -> Decided<'a> {
-        Decided {
-            verdict: Code::verdict(prefix.header.verdict),
-            reason: Code::reason(prefix.header.reason),
-            rule: self.rule(prefix.actor.rule),
-            permit: None,
-            remedy: None,
-        }
-    }
-
-    fn judge(&self) -> &dyn Judge {
-        self.judge.unwrap_or(&ByResult)
-    }
-
     /// The rule of this number; 0 is none.
-    pub(super) fn rule(&self, number: u32) -> Option<Rule<'a>> {
+    fn rule(&self, number: u32) -> Option<Rule<'a>> {
         let index = usize::try_from(number.checked_sub(1)?).ok()?;
         let rule = self.rules.get(index);
         Some(Rule {
@@ -211,84 +282,32 @@ impl<'a> Knowledge<'a> {
             line: rule.and_then(|rule| rule.line),
         })
     }
+}
 
-    fn file<'r>(
-        &self,
-        prefix: &EventPrefix,
-        actor: Actor<'r>,
-        event: PathEvent<'r>,
-        open: bool,
-    ) -> FileAccess<'r>
-    where
-        'a: 'r,
-    {
-        let PathEvent { body, path } = event;
-        let source = Code::path_source(body.source);
-        let passed = source == Code::Known(PathSource::Passed);
-        let mut decided = self.decided(prefix);
-        if passed && decided.reason == Code::Known(Reason::Observed) {
-            let decision = self.judge().judge(path, body.access, body.result);
-            decided.verdict = Code::Known(decision.verdict);
-            decided.reason = Code::Known(decision.reason);
-            decided.rule = self.rule(decision.rule.into());
-        }
-        if let Some(reason) = decided.denial() {
-            let denied = DeniedFile {
-                reason,
-                rule: decided.rule.as_ref().map_or(0, |rule| rule.number),
-                path,
-                access: body.access,
-            };
-            decided.advise(self.judge().advise_file(&denied));
-        }
-        FileAccess {
-            decided,
-            actor,
-            access: AccessBits(body.access),
-            path: (!path.is_empty()).then_some(Text(path)),
-            path_bytes: HexUnlessUtf8(path),
-            path_source: source,
-            directory: (passed && !path.starts_with(b"/")).then_some(body.directory),
-            open_flags: open.then_some(OpenFlags(body.open_flags)),
-            result: passed.then_some(body.result),
-            error: body
-                .result
-                .checked_neg()
-                .filter(|_| passed)
-                .and_then(errno_name),
-        }
-    }
-
-    fn reach<'r>(
-        &self,
-        prefix: &EventPrefix,
-        actor: Actor<'r>,
-        body: &NetworkBody,
-    ) -> NetworkAccess<'r>
-    where
-        'a: 'r,
-    {
-        let address = Ipv6Addr::from(body.address).to_canonical();
-        let name = self.names.and_then(|names| names.name_of(address));
-        let mut decided = self.decided(prefix);
-        if let Some(reason) = decided.denial() {
-            decided.advise(self.judge().advise_address(&DeniedAddress {
-                reason,
-                address,
-                port: body.port,
-                protocol: body.protocol,
-                name: name.as_deref(),
-            }));
-        }
-        network(decided, actor, body, name)
-    }
-
-    fn advised(&self, prefix: &EventPrefix, advise: impl Fn(Reason) -> Advice) -> Decided<'a> {
-        let mut decided = self.decided(prefix);
-        if let Some(reason) = decided.denial() {
-            decided.advise(Some(advise(reason)));
-        }
-        decided
+fn file<'r>(
+    decided: Decided<'r>,
+    actor: Actor<'r>,
+    event: PathEvent<'r>,
+    open: bool,
+) -> FileAccess<'r> {
+    let PathEvent { body, path } = event;
+    let source = Code::path_source(body.source);
+    let passed = source == Code::Known(PathSource::Passed);
+    FileAccess {
+        decided,
+        actor,
+        access: AccessBits(body.access),
+        path: (!path.is_empty()).then_some(Text(path)),
+        path_bytes: HexUnlessUtf8(path),
+        path_source: source,
+        directory: (passed && !path.starts_with(b"/")).then_some(body.directory),
+        open_flags: open.then_some(OpenFlags(body.open_flags)),
+        result: passed.then_some(body.result),
+        error: body
+            .result
+            .checked_neg()
+            .filter(|_| passed)
+            .and_then(errno_name),
     }
 }
 
@@ -296,7 +315,7 @@ fn network<'r>(
     decided: Decided<'r>,
     actor: Actor<'r>,
     body: &NetworkBody,
-    name: Option<String>,
+    name: Option<&'r str>,
 ) -> NetworkAccess<'r> {
     NetworkAccess {
         decided,

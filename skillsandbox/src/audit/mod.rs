@@ -21,6 +21,7 @@ pub mod query;
 pub mod record;
 pub mod repeat;
 pub mod safe_file;
+pub mod said;
 pub mod segment;
 pub mod sequence;
 pub mod sink;

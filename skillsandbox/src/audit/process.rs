@@ -1,6 +1,6 @@
 //! Which program each process runs, learnt from exec and fork events. Bounded.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use skillsandbox_common::event::PathSource;
 
@@ -23,7 +23,7 @@ pub struct Executable {
 /// Processes by id.
 #[derive(Debug, Default)]
 pub struct Processes {
-    running: HashMap<u32, Executable>,
+    running: BTreeMap<u32, Executable>,
 }
 
 impl Processes {

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use skillsandbox_common::{header::EventPrefix, slot::FOLD_KEY_LEN};
+use skillsandbox_common::{
+    header::{EventPrefix, Kind},
+    slot::FOLD_KEY_LEN,
+};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
@@ -10,7 +13,7 @@ use super::{
     decode::decode,
     describe::Knowledge,
     process::Processes,
-    record::{Event, FileAccess, Record, Repeat, StatedRule, What},
+    record::{Event, FileAccess, Repeat, StatedRule, What},
     sequence::Sequences,
     text::Escaped,
 };
@@ -50,7 +53,7 @@ impl Repeats {
         &mut self,
         counted: &[(Like, u64)],
         knowledge: &Knowledge<'_>,
-        mut take: impl FnMut(&Record<'_>, u64, Repeat),
+        mut take: impl FnMut(Kind, u64, Repeat),
     ) {
         let from = std::mem::replace(&mut self.looked, Clock::boot_ns());
         for (like, sum) in counted {
@@ -66,12 +69,13 @@ impl Repeats {
             };
             let Ok(event) = decode(event) else { continue };
             let (processes, sequences) = (Processes::default(), Sequences::default());
-            let record = knowledge.describe(&event, &processes, &sequences);
+            let said = knowledge.say(&event);
+            let record = knowledge.describe(&event, &said, &processes, &sequences);
             if let What::Event(described) = &record.what
                 && let Some(repeat) = repeat(described, count, from)
             {
                 self.sum += count;
-                take(&record, count, repeat);
+                take(event.kind, count, repeat);
             }
         }
     }

@@ -326,7 +326,12 @@ fn written() -> Vec<Value> {
         let event = decode(&bytes).unwrap();
         let sequence = event.prefix.actor.sequence;
         sequences.insert(sequence);
-        written.push(json(&knowledge.describe(&event, &processes, &sequences)));
+        written.push(json(&knowledge.describe(
+            &event,
+            &knowledge.say(&event),
+            &processes,
+            &sequences,
+        )));
         if sequence == 1 {
             let program = Executable {
                 path: b"/usr/bin/python3.13"[..].into(),

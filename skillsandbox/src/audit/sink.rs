@@ -1,17 +1,27 @@
 //! Where records go.
 
-use std::io;
+use std::{cell::LazyCell, io};
 
-use super::{counts::Summary, record::Record};
+use super::{counts::Summary, record::Record, said::Said};
+
+/// An event, as a sink takes it.
+pub struct Seen<'a> {
+    /// The event as the kernel side made it.
+    pub bytes: &'a [u8],
+    /// What was said of it.
+    pub said: &'a Said<'a>,
+    /// Its record, which is made for the first who asks.
+    pub record: LazyCell<Record<'a>, &'a dyn Fn() -> Record<'a>>,
+}
 
 /// Something that takes records: a file, a person's terminal, an exporter.
 pub trait Sink: Send {
     /// Takes one record. Records come in order within a batch.
     fn record(&mut self, record: &Record<'_>) -> io::Result<()>;
 
-    /// Takes the record of an event, and the event as the kernel side made it.
-    fn event(&mut self, _bytes: &[u8], record: &Record<'_>) -> io::Result<()> {
-        self.record(record)
+    /// Takes an event. What has no use for its record does not ask for it.
+    fn event(&mut self, event: &Seen<'_>) -> io::Result<()> {
+        self.record(&event.record)
     }
 
     /// A batch is complete: what is buffered goes out now.

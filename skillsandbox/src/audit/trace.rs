@@ -12,7 +12,7 @@ use super::{
     json,
     record::{Environment, Layer, Record},
     safe_file::{Owner, Place},
-    sink::Sink,
+    sink::{Seen, Sink},
     violations::Violations,
 };
 
@@ -77,6 +77,14 @@ impl Sink for Trace {
         self.kept.add(record)
     }
 
+    fn event(&mut self, event: &Seen<'_>) -> io::Result<()> {
+        if self.kept.events.is_full() && !event.said.is_denial() {
+            self.kept.events.left_out += 1;
+            return Ok(());
+        }
+        self.kept.add(&event.record)
+    }
+
     fn finish(&mut self, summary: &Summary) -> io::Result<()> {
         self.place
             .write(self.owner, |out| {
@@ -106,9 +114,13 @@ struct Section {
 }
 
 impl Section {
+    /// Once one is left out all later ones are: what is kept is a beginning without holes.
+    fn is_full(&self) -> bool {
+        self.left_out > 0 || self.kept == RECORDS_MAX || self.json.len() > BYTES_MAX
+    }
+
     fn add(&mut self, record: &Record<'_>) -> io::Result<()> {
-        // Once one is left out all later ones are: what is kept is a beginning without holes.
-        if self.left_out > 0 || self.kept == RECORDS_MAX || self.json.len() > BYTES_MAX {
+        if self.is_full() {
             self.left_out += 1;
             return Ok(());
         }

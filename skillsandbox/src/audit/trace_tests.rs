@@ -159,7 +159,8 @@ fn memory_is_bounded_when_every_path_is_long_and_different() {
         let bytes = testing::path(prefix, Kind::Open, body, long(number));
         let event = crate::audit::decode::decode(&bytes).unwrap();
         let (processes, sequences) = Default::default();
-        let record = knowledge.describe(&event, &processes, &sequences);
+        let said = knowledge.say(&event);
+        let record = knowledge.describe(&event, &said, &processes, &sequences);
         kept.add(&record).unwrap();
     }
     for section in [&kept.events, &kept.denials] {

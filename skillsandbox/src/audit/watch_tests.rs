@@ -35,7 +35,8 @@ fn shown(bytes: &[u8], colour: Colour) -> String {
     let knowledge = knowledge(&rules);
     let event = decode(bytes).unwrap();
     let (processes, sequences) = (Processes::default(), Sequences::default());
-    let record = knowledge.describe(&event, &processes, &sequences);
+    let said = knowledge.say(&event);
+    let record = knowledge.describe(&event, &said, &processes, &sequences);
     show(&record, colour)
 }
 
@@ -110,7 +111,7 @@ fn a_denial_shows_the_line_that_would_permit_it_as_it_is_to_be_copied() {
         let event = decode(&bytes).unwrap();
         let (processes, sequences) = (Processes::default(), Sequences::default());
         show(
-            &knowledge.describe(&event, &processes, &sequences),
+            &knowledge.describe(&event, &knowledge.say(&event), &processes, &sequences),
             Colour::None,
         )
     };

@@ -102,6 +102,8 @@ struct Ring {
     size: usize,
     /// How far it was handed over.
     at: usize,
+    /// How far it was written when that was last looked at. Each look takes the word from the processor that writes it.
+    end: usize,
 }
 
 impl Ring {
@@ -119,15 +121,18 @@ impl Ring {
             written,
             size,
             at,
+            end: at,
         })
     }
 
     fn next(&mut self) -> Option<&[u8]> {
         loop {
-            // Records up to here are whole, or marked as busy.
-            let end = self.written.position().load(Ordering::Acquire);
-            if self.at == end {
-                return None;
+            if self.at == self.end {
+                // Records up to here are whole, or marked as busy.
+                self.end = self.written.position().load(Ordering::Acquire);
+                if self.at == self.end {
+                    return None;
+                }
             }
             let start = page_size() + (self.at & (self.size - 1));
             let header = self.written.word(start)?.load(Ordering::Acquire);

@@ -20,7 +20,6 @@ use super::{
     code::{Code, Number},
     text::{HexUnlessUtf8, Text},
 };
-use crate::policy::Advice;
 
 pub use name::{AddressChange, Change, Dns, StatedRule};
 pub use note::{Deadline, End, Environment, Layer, Limit, Lost, Note, Repeat, Running, Start};
@@ -63,40 +62,6 @@ impl<'a> Record<'a> {
             Event::Fork(_) | Event::Exit(_) => None,
             file => file.file().map(|(_, file)| &file.decided),
         }
-    }
-
-    /// The same, to be said otherwise.
-    pub(super) fn decision_mut(&mut self) -> Option<&mut Decided<'a>> {
-        let What::Event(event) = &mut self.what else {
-            return None;
-        };
-        match event {
-            Event::Connect(network) | Event::Sendmsg(network) | Event::Bind(network) => {
-                Some(&mut network.decided)
-            }
-            Event::Socket(socket) => Some(&mut socket.decided),
-            Event::Unix(unix) => Some(&mut unix.decided),
-            Event::Ptrace(ptrace) => Some(&mut ptrace.decided),
-            Event::Fork(_) | Event::Exit(_) => None,
-            Event::Open(file)
-            | Event::Exec(file)
-            | Event::Map(file)
-            | Event::Unlink(file)
-            | Event::Rename(file)
-            | Event::RenameTo(file)
-            | Event::Link(file)
-            | Event::LinkTo(file)
-            | Event::Truncate(file)
-            | Event::Create(file)
-            | Event::Attributes(file) => Some(&mut file.decided),
-        }
-    }
-
-    /// Whether nothing was denied.
-    #[must_use]
-    pub fn is_allowed(&self) -> bool {
-        self.decision()
-            .is_none_or(|decided| decided.verdict == Code::Known(Verdict::Allow))
     }
 
     /// Whether an access was denied.
@@ -196,28 +161,9 @@ pub struct Decided<'a> {
     /// The rule that decided, if one did.
     pub rule: Option<Rule<'a>>,
     /// A part of a manifest that lets this access through; null unless it was denied and one can.
-    pub permit: Option<String>,
+    pub permit: Option<&'a str>,
     /// What helps, in words, where an access was denied that no permission lets through.
-    pub remedy: Option<String>,
-}
-
-impl Decided<'_> {
-    /// The reason of a denial, or of what would be one, where this version knows it.
-    pub(super) fn denial(&self) -> Option<Reason> {
-        match (self.verdict, self.reason) {
-            (Code::Known(Verdict::Deny | Verdict::WouldDeny), Code::Known(reason)) => Some(reason),
-            _ => None,
-        }
-    }
-
-    /// Adds what would have let the access through.
-    pub(super) fn advise(&mut self, advice: Option<Advice>) {
-        match advice {
-            Some(Advice::Permit(line)) => self.permit = Some(line),
-            Some(Advice::Remedy(words)) => self.remedy = Some(words),
-            None => {}
-        }
-    }
+    pub remedy: Option<&'a str>,
 }
 
 /// A rule of the policy.
@@ -299,7 +245,7 @@ pub struct NetworkAccess<'a> {
     /// Type of the socket.
     pub socket_type: Number,
     /// A declared host name that has this address, when one is known.
-    pub name: Option<String>,
+    pub name: Option<&'a str>,
 }
 
 /// A new socket.

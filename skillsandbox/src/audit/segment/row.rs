@@ -91,7 +91,6 @@ impl<'a> Row<'a> {
     }
 
     fn decided(&mut self, decided: &'a Decided<'a>) {
-        let text = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
         self.verdict = Some(decided.verdict.text());
         self.reason = Some(decided.reason.text());
         if let Some(rule) = &decided.rule {
@@ -99,8 +98,8 @@ impl<'a> Row<'a> {
             self.rule_text = rule.text.map(Cow::Borrowed);
             self.rule_line = rule.line;
         }
-        self.permit = text(&decided.permit);
-        self.remedy = text(&decided.remedy);
+        self.permit = decided.permit.map(Cow::Borrowed);
+        self.remedy = decided.remedy.map(Cow::Borrowed);
     }
 
     fn actor(&mut self, actor: &Actor<'a>) {
@@ -185,7 +184,7 @@ impl<'a> Row<'a> {
         self.family = Some(said(network.family));
         self.protocol = Some(said(network.protocol));
         self.socket_type = Some(said(network.socket_type));
-        self.name = network.name.clone().map(Cow::Owned);
+        self.name = network.name.map(Cow::Borrowed);
         kind
     }
 
@@ -257,7 +256,6 @@ impl<'a> Row<'a> {
     }
 
     fn to_decided(&self) -> Option<Decided<'_>> {
-        let text = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
         Some(Decided {
             verdict: Code::parse(self.verdict.as_deref()?, |code| {
                 Code::verdict(u8::try_from(code).unwrap_or(u8::MAX))
@@ -270,8 +268,8 @@ impl<'a> Row<'a> {
                 text: self.rule_text.as_deref(),
                 line: self.rule_line,
             }),
-            permit: text(&self.permit),
-            remedy: text(&self.remedy),
+            permit: self.permit.as_deref(),
+            remedy: self.remedy.as_deref(),
         })
     }
 
@@ -319,7 +317,7 @@ impl<'a> Row<'a> {
             family: Number::parse(self.family.as_deref()?, Number::family)?,
             protocol: Number::parse(self.protocol.as_deref()?, Number::protocol)?,
             socket_type: Number::parse(self.socket_type.as_deref()?, Number::socket_type)?,
-            name: self.name.as_deref().map(str::to_owned),
+            name: self.name.as_deref(),
         })
     }
 }

@@ -120,7 +120,7 @@ fn described<T>(bytes: &[u8], take: impl FnOnce(&crate::audit::record::Record<'_
     processes.exec(4001, program, &sequences);
     (2..9).for_each(|sequence| sequences.insert(sequence));
     let event = decode(bytes).unwrap();
-    take(&knowledge.describe(&event, &processes, &sequences))
+    take(&knowledge.describe(&event, &knowledge.say(&event), &processes, &sequences))
 }
 
 fn line(record: &crate::audit::record::Record<'_>) -> String {

@@ -5,9 +5,18 @@
 //! | --- | --- |
 //! | 1 | which: [`ABOUT`], [`NOTE`] or [`EVENT`] |
 //! | 4 | length of the rest |
-//! | … | of the first two, a JSON object; of an event, as [`Said`] tells |
+//! | … | of the first two, a JSON object; of an event, what follows |
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 4 | length of the event |
+//! | … | the event |
+//! | 1, 1, 4 | of what was said: verdict, reason, rule |
+//! | 1, 4, … | which text, its length, the text; any number of times |
 
 use std::borrow::Cow;
+
+use crate::audit::{code::Code, said::Said};
 
 /// What is known of the whole run: the first entry.
 const ABOUT: u8 = 1;
@@ -19,6 +28,9 @@ const EVENT: u8 = 3;
 /// Bytes of a length.
 const LENGTH: usize = 4;
 
+/// Bytes of what was said of every event: verdict, reason, rule.
+const FIXED: usize = 6;
+
 /// Texts that may follow an event.
 const HOST: u8 = 1;
 const PERMIT: u8 = 2;
@@ -29,26 +41,37 @@ const REMEDY: u8 = 3;
 pub(super) enum Entry<'a> {
     About(&'a [u8]),
     Note(&'a [u8]),
-    Event { bytes: &'a [u8], said: Said<'a> },
+    Event {
+        bytes: &'a [u8],
+        said: Cow<'a, Said<'a>>,
+    },
 }
 
-/// What userspace said of an event: it can depend on the host as it was then.
-///
-/// | bytes | what |
-/// | --- | --- |
-/// | 4 | length of the event |
-/// | … | the event |
-/// | 1, 1, 4 | verdict, reason, rule |
-/// | 1, 4, … | which text, its length, the text; any number of times |
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said<'a> {
-    pub(super) verdict: u8,
-    pub(super) reason: u8,
-    pub(super) rule: u32,
-    /// The declared name that the address had.
-    pub(super) host: Option<Cow<'a, str>>,
-    pub(super) permit: Option<Cow<'a, str>>,
-    pub(super) remedy: Option<Cow<'a, str>>,
+/// Bytes of [`Said`].
+fn said_length(said: &Said<'_>) -> usize {
+    let texts = texts(said).map(|(_, text)| 1 + LENGTH + text.len());
+    FIXED + texts.sum::<usize>()
+}
+
+fn write_said(said: &Said<'_>, out: &mut Vec<u8>) {
+    let [a, b, c, d] = said.rule.to_le_bytes();
+    let fixed: [u8; FIXED] = [said.verdict.number(), said.reason.number(), a, b, c, d];
+    out.extend_from_slice(&fixed);
+    for (tag, text) in texts(said) {
+        out.push(tag);
+        out.extend_from_slice(&length(text.len()));
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+fn texts<'a>(said: &'a Said<'_>) -> impl Iterator<Item = (u8, &'a str)> {
+    let texts = [
+        (HOST, &said.host),
+        (PERMIT, &said.permit),
+        (REMEDY, &said.remedy),
+    ];
+    let texts = texts.into_iter();
+    texts.filter_map(|(tag, text)| Some((tag, text.as_deref()?)))
 }
 
 /// Bytes that are no entry. Their hash was right, so a program of another version wrote them.
@@ -59,37 +82,21 @@ pub struct EntryError;
 impl Entry<'_> {
     /// Appends it.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.push(match self {
-            Self::About(_) => ABOUT,
-            Self::Note(_) => NOTE,
-            Self::Event { .. } => EVENT,
-        });
-        let start = out.len();
-        out.extend_from_slice(&[0; LENGTH]);
+        let (tag, rest) = match self {
+            Self::About(json) => (ABOUT, json.len()),
+            Self::Note(json) => (NOTE, json.len()),
+            Self::Event { bytes, said } => (EVENT, LENGTH + bytes.len() + said_length(said)),
+        };
+        out.reserve(1 + LENGTH + rest);
+        out.push(tag);
+        out.extend_from_slice(&length(rest));
         match self {
             Self::About(json) | Self::Note(json) => out.extend_from_slice(json),
             Self::Event { bytes, said } => {
                 out.extend_from_slice(&length(bytes.len()));
                 out.extend_from_slice(bytes);
-                out.extend_from_slice(&[said.verdict, said.reason]);
-                out.extend_from_slice(&said.rule.to_le_bytes());
-                let texts = [
-                    (HOST, &said.host),
-                    (PERMIT, &said.permit),
-                    (REMEDY, &said.remedy),
-                ];
-                for (tag, text) in texts {
-                    if let Some(text) = text {
-                        out.push(tag);
-                        out.extend_from_slice(&length(text.len()));
-                        out.extend_from_slice(text.as_bytes());
-                    }
-                }
+                write_said(said, out);
             }
-        }
-        let rest = length(out.len() - start - LENGTH);
-        if let Some(place) = out.get_mut(start..start + LENGTH) {
-            place.copy_from_slice(&rest);
         }
     }
 }
@@ -129,8 +136,8 @@ fn event<'a>(from: &mut Reader<'a>) -> Option<Entry<'a>> {
     let bytes = from.text()?;
     let [verdict, reason] = from.array()?;
     let mut said = Said {
-        verdict,
-        reason,
+        verdict: Code::verdict(verdict),
+        reason: Code::reason(reason),
         rule: u32::from_le_bytes(from.array()?),
         ..Said::default()
     };
@@ -145,6 +152,7 @@ fn event<'a>(from: &mut Reader<'a>) -> Option<Entry<'a>> {
         };
         *place = Some(text);
     }
+    let said = Cow::Owned(said);
     Some(Entry::Event { bytes, said })
 }
 
@@ -185,7 +193,8 @@ mod tests {
             (verdict, reason, rule) in any::<(u8, u8, u32)>(),
             (host, permit, remedy) in (text(), text(), text()),
         ) {
-            let said = Said { verdict, reason, rule, host, permit, remedy };
+            let (verdict, reason) = (Code::verdict(verdict), Code::reason(reason));
+            let said = Cow::Owned(Said { verdict, reason, rule, host, permit, remedy });
             let mut written = vec![Entry::About(b"{}"), Entry::Event { bytes: &bytes, said }];
             written.extend(notes.iter().map(|note| Entry::Note(note.as_bytes())));
             let mut payload = Vec::new();

@@ -89,15 +89,21 @@ impl Chain {
         self.last
     }
 
-    /// Makes the next frame, in the place of what `out` held.
-    pub(super) fn seal(&mut self, payload: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    /// Makes the next frame in this room, which grows where it is too small.
+    pub(super) fn seal<'o>(
+        &mut self,
+        payload: &[u8],
+        room: &'o mut Vec<u8>,
+    ) -> io::Result<&'o [u8]> {
         if payload.len() > PAYLOAD_MAX {
             return Err(io::Error::other("a batch is longer than a frame may be"));
         }
-        out.clear();
-        out.resize(HEAD_LEN + get_maximum_output_size(payload.len()), 0);
-        let (head, room) = out.split_at_mut(HEAD_LEN);
-        let stored = compress_into(payload, room).map_err(io::Error::other)?;
+        let most = HEAD_LEN + get_maximum_output_size(payload.len()) + HASH_LEN;
+        if room.len() < most {
+            room.resize(most, 0);
+        }
+        let (head, rest) = room.split_at_mut(HEAD_LEN);
+        let stored = compress_into(payload, rest).map_err(io::Error::other)?;
         let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
         let fields: [&[u8]; 4] = [
             &MAGIC,
@@ -106,12 +112,13 @@ impl Chain {
             &self.next.to_le_bytes(),
         ];
         head.copy_from_slice(&fields.concat());
-        out.truncate(HEAD_LEN + stored);
-        let hash = self.bind(out);
-        out.extend_from_slice(&hash);
+        let (frame, rest) = room.split_at_mut(HEAD_LEN + stored);
+        let hash = self.bind(frame);
+        let (place, _) = rest.split_at_mut(HASH_LEN);
+        place.copy_from_slice(&hash);
         self.next += 1;
         self.last = hash;
-        Ok(())
+        Ok(room.split_at(HEAD_LEN + stored + HASH_LEN).0)
     }
 
     fn bind(&self, frame: &[u8]) -> Hash {
@@ -219,10 +226,9 @@ mod tests {
     use super::*;
 
     fn log(payloads: &[Vec<u8>]) -> Vec<u8> {
-        let (mut chain, mut frame, mut log) = (Chain::of("run"), Vec::new(), Vec::new());
+        let (mut chain, mut room, mut log) = (Chain::of("run"), Vec::new(), Vec::new());
         for payload in payloads {
-            chain.seal(payload, &mut frame).unwrap();
-            log.extend_from_slice(&frame);
+            log.extend_from_slice(chain.seal(payload, &mut room).unwrap());
         }
         log
     }

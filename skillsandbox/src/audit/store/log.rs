@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     About, FrameError, Replay, ReplayError, Stored,
-    entry::{Entry, Said},
+    entry::Entry,
     folder::Writer,
     frame::{Chain, PAYLOAD_MAX},
     ledger::What,
@@ -22,8 +22,8 @@ use crate::audit::{
     collect::Resumed,
     counts::Summary,
     field, json,
-    record::{Event, Note, Record, What as Recorded},
-    sink::Sink,
+    record::{Note, Record, What as Recorded},
+    sink::{Seen, Sink},
 };
 
 /// A batch this long is more than one frame.
@@ -38,7 +38,8 @@ pub struct Log {
     length: u64,
     chain: Chain,
     payload: Vec<u8>,
-    frame: Vec<u8>,
+    /// For a frame.
+    room: Vec<u8>,
     denied: bool,
     sync: Synced,
 }
@@ -66,9 +67,8 @@ impl Log {
         };
         let mut resumed = Resumed::default();
         let read = replay.each(|stored| {
-            match stored {
-                Stored::Event(record) => resumed.tally.add(record, 1),
-                Stored::Note(line) => add_lost(&mut resumed, line),
+            if let Stored::Note(line) = stored {
+                add_lost(&mut resumed, line);
             }
             Ok(())
         });
@@ -119,7 +119,7 @@ impl Log {
             length,
             chain,
             payload: Vec::new(),
-            frame: Vec::new(),
+            room: Vec::new(),
             denied: false,
             sync,
         }
@@ -130,14 +130,14 @@ impl Log {
         if self.payload.is_empty() {
             return Ok(());
         }
-        self.chain.seal(&self.payload, &mut self.frame)?;
+        let frame = self.chain.seal(&self.payload, &mut self.room)?;
         self.payload.clear();
-        if let Err(error) = (&*self.file).write_all(&self.frame) {
+        if let Err(error) = (&*self.file).write_all(frame) {
             // No half of a frame stays, where that can be helped: the log ends with a whole one.
             let _left = self.file.set_len(self.length);
             return Err(error);
         }
-        self.length += self.frame.len() as u64;
+        self.length += frame.len() as u64;
         self.sync.written(std::mem::take(&mut self.denied))
     }
 
@@ -150,9 +150,9 @@ impl Log {
 }
 
 impl Sink for Log {
-    fn event(&mut self, bytes: &[u8], record: &Record<'_>) -> io::Result<()> {
-        self.denied |= record.is_denial();
-        let said = said(record);
+    fn event(&mut self, event: &Seen<'_>) -> io::Result<()> {
+        self.denied |= event.said.is_denial();
+        let (bytes, said) = (event.bytes, Cow::Borrowed(event.said));
         Entry::Event { bytes, said }.write(&mut self.payload);
         self.added()
     }
@@ -214,26 +214,6 @@ fn add_lost(resumed: &mut Resumed, line: &[u8]) {
     dropped.processes += number("/dropped/processes");
     *undecodable += number("/undecodable");
     *skipped += number("/skipped");
-}
-
-/// What cannot be said again later, or not without the host.
-fn said<'a>(record: &'a Record<'_>) -> Said<'a> {
-    let Some(decided) = record.decision() else {
-        return Said::default();
-    };
-    let text = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
-    let host = match &record.what {
-        Recorded::Event(Event::Connect(reach) | Event::Sendmsg(reach)) => &reach.name,
-        _ => &None,
-    };
-    Said {
-        verdict: decided.verdict.number(),
-        reason: decided.reason.number(),
-        rule: decided.rule.as_ref().map_or(0, |rule| rule.number),
-        host: text(host),
-        permit: text(&decided.permit),
-        remedy: text(&decided.remedy),
-    }
 }
 
 #[cfg(test)]

@@ -2,20 +2,18 @@
 
 use std::io::{self, BufReader, Read};
 
-use skillsandbox_common::header::Reason;
-
 use super::{
     About, EntryError, FORMAT, FrameError, Store, StoreError,
-    entry::{Entry, Said, entries},
+    entry::{Entry, entries},
     frame::{Chain, Frames},
 };
 use crate::audit::{
-    code::Code,
     collect::learn,
+    counts::Tally,
     decode::{DecodeError, decode},
     describe::Knowledge,
     process::Processes,
-    record::{Event, Record, Running, What},
+    record::{Record, Running},
     sequence::Sequences,
 };
 
@@ -60,6 +58,7 @@ pub struct Replay<R> {
     first: Vec<u8>,
     sequences: Sequences,
     processes: Processes,
+    tally: Tally,
 }
 
 /// What the writer of a log knew where it ends.
@@ -69,6 +68,8 @@ pub(crate) struct Known {
     pub(crate) sequences: Sequences,
     /// What runs.
     pub(crate) processes: Processes,
+    /// How many events there were.
+    pub(crate) tally: Tally,
 }
 
 impl<R: Read> Replay<R> {
@@ -87,6 +88,7 @@ impl<R: Read> Replay<R> {
             first,
             sequences: Sequences::default(),
             processes: Processes::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -111,11 +113,13 @@ impl<R: Read> Replay<R> {
             frames,
             sequences,
             processes,
+            tally,
             ..
         } = self;
         let known = Known {
             sequences,
             processes,
+            tally,
         };
         (known, frames.chain().clone())
     }
@@ -152,11 +156,10 @@ impl<R: Read> Replay<R> {
                     Entry::Event { bytes, said } => {
                         let event = decode(bytes)?;
                         self.sequences.insert(event.prefix.actor.sequence);
-                        let mut record = knowledge.describe(&event, processes, &self.sequences);
-                        say(&mut record, said, &knowledge);
+                        self.tally.add(event.kind, said.verdict, 1);
+                        let record = knowledge.describe(&event, &said, processes, &self.sequences);
                         take(Stored::Event(&record))?;
-                        let allowed = record.is_allowed();
-                        learn(&event, allowed, processes, &self.sequences);
+                        learn(&event, &said, processes, &self.sequences);
                     }
                 }
             }
@@ -176,19 +179,5 @@ impl Store {
     pub(super) fn may_go_on(&self, run: &str) -> Result<bool, StoreError> {
         let replay = Replay::open(BufReader::new(self.log(run)?), run);
         Ok(replay.is_ok_and(|log| log.about().may_go_on()))
-    }
-}
-
-/// Has a record say what was said of it when it was made.
-fn say<'r>(record: &mut Record<'r>, said: Said<'_>, knowledge: &Knowledge<'r>) {
-    if let What::Event(Event::Connect(reach) | Event::Sendmsg(reach)) = &mut record.what {
-        reach.name = said.host.map(Into::into);
-    }
-    if let Some(decided) = record.decision_mut() {
-        decided.verdict = Code::verdict(said.verdict);
-        decided.reason = Code::<Reason>::reason(said.reason);
-        decided.rule = knowledge.rule(said.rule);
-        decided.permit = said.permit.map(Into::into);
-        decided.remedy = said.remedy.map(Into::into);
     }
 }
