@@ -1,5 +1,7 @@
 //! The part that every event starts with: what happened, when, to whom, and what was decided.
 
+use core::mem::offset_of;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the event layout. A reader refuses events of another version.
@@ -56,6 +58,16 @@ pub struct EventPrefix {
     pub header: EventHeader,
     /// Who did it.
     pub actor: Actor,
+}
+
+impl EventPrefix {
+    /// The sequence number in the bytes of an event; 0, which none has, where there are too few.
+    #[must_use]
+    pub fn sequence_of(event: &[u8]) -> u64 {
+        const AT: usize = offset_of!(EventPrefix, actor) + offset_of!(Actor, sequence);
+        let number = event.get(AT..).and_then(<[u8]>::first_chunk);
+        number.map_or(0, |number| u64::from_ne_bytes(*number))
+    }
 }
 
 const _: () = {

@@ -8,6 +8,10 @@ use crate::rule::{NetworkRule, UNIX_SOCKETS_MAX, UnixRule};
 /// Slots, number 0 included: most sandboxes on one host plus one.
 pub const SLOTS: u32 = 1024 + 1;
 
+/// Rings that the events of one slot are spread over, by the processor that makes them; a power of two.
+/// Where a slot has fewer, each is there more than once.
+pub const RINGS_MAX: u32 = 4;
+
 /// [`SlotConfig::state`] of a slot whose rules are complete.
 pub const STATE_ENFORCING: u32 = 1;
 

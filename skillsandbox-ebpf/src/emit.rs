@@ -7,16 +7,17 @@ use core::{
 
 use aya_ebpf::{
     bindings::{
-        BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
+        BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_PROD_POS,
+        BPF_RB_RING_SIZE, BPF_RINGBUF_HDR_SZ,
     },
     helpers::generated::{
-        bpf_map_lookup_elem, bpf_map_update_elem, bpf_probe_read_kernel, bpf_ringbuf_output,
-        bpf_ringbuf_query,
+        bpf_get_smp_processor_id, bpf_map_lookup_elem, bpf_map_update_elem, bpf_probe_read_kernel,
+        bpf_ringbuf_output, bpf_ringbuf_query,
     },
 };
 use skillsandbox_common::{
     header::{EventPrefix, Kind, Reason, Verdict},
-    slot::{FLAG_AUDIT, FLAG_OVERFLOW_DENY, FOLD_KEY_LEN, SlotCounters},
+    slot::{FLAG_AUDIT, FLAG_OVERFLOW_DENY, FOLD_KEY_LEN, RINGS_MAX, SlotCounters},
 };
 
 use crate::{
@@ -25,15 +26,10 @@ use crate::{
     slot,
 };
 
-/// The fill of a ring is looked at once in this many events; a power of two. A wake-up is an
-/// interrupt that the processor sends itself, which in a virtual machine costs as much as several
-/// events, so they must be rare even while the reader is behind. Between two looks comes 1 MiB at
-/// the most, with the longest paths: half of what is then still free of a run's ring.
-const WAKE_EVERY: u64 = 256;
-/// Of a small ring, more often, and with every long event: its reader may sleep for a quarter of a second.
-const WAKE_EVERY_SMALL: u64 = 64;
-const SMALL_BYTES: u64 = 512 * 1024;
-const LONG_BYTES: u64 = 1024;
+/// The fill of a ring is looked at whenever what was ever put on it passes a multiple of so much of its room. A wake-up is
+/// an interrupt that the processor sends itself, which in a virtual machine costs as much as several
+/// events, so they must be rare even while the reader is behind.
+const LOOKS: u64 = 16;
 
 #[inline(always)]
 fn add(counter: *mut u64) -> u64 {
@@ -57,10 +53,9 @@ pub unsafe fn access(slot: u32, flags: u32, event: *mut EventPrefix, length: u64
     };
     // SAFETY: the caller vouches for `event`; `counters` is a map value.
     unsafe {
-        let sequence = add(&raw mut (*counters).records);
-        (*event).actor.sequence = sequence;
+        (*event).actor.sequence = add(&raw mut (*counters).records);
         if (*event).header.verdict == Verdict::Allow as u8 {
-            if put_event(slot, sequence, event, length) {
+            if put_event(slot, event, length) {
                 return Verdict::Allow;
             }
             if flags & FLAG_OVERFLOW_DENY == 0 {
@@ -151,10 +146,9 @@ pub unsafe fn fact(slot: u32, event: *mut EventPrefix, length: u64) {
     };
     // SAFETY: as in `access`.
     unsafe {
-        let sequence = add(&raw mut (*counters).records);
-        (*event).actor.sequence = sequence;
+        (*event).actor.sequence = add(&raw mut (*counters).records);
         add(&raw mut (*counters).processes);
-        if !put_event(slot, sequence, event, length) {
+        if !put_event(slot, event, length) {
             add(&raw mut (*counters).dropped_processes);
         }
     }
@@ -183,35 +177,37 @@ pub fn refused_packet(slot: u32) {
     }
 }
 
-/// Puts an event on the ring of allowed accesses. The reader looks at its rings on a timer; it
-/// is woken only when this one is half full, because a wake-up costs more than the event.
+/// Puts an event on this processor's ring of allowed accesses: two that use one ring wait for each other. The reader looks
+/// at its rings on a timer; it is woken only when this one is half full, because a wake-up costs more than the event.
 #[inline(always)]
-unsafe fn put_event(slot: u32, sequence: u64, event: *mut EventPrefix, length: u64) -> bool {
-    let Some(ring) = EVENTS.get(slot).map(pointer) else {
+unsafe fn put_event(slot: u32, event: *mut EventPrefix, length: u64) -> bool {
+    // SAFETY: the helper takes nothing. No program moves to another processor, and it would be no harm.
+    let processor = unsafe { bpf_get_smp_processor_id() };
+    let index = slot * RINGS_MAX + processor % RINGS_MAX;
+    let Some(ring) = EVENTS.get(index).map(pointer) else {
         return false;
     };
+    // SAFETY: `ring` is a ring buffer.
+    let (put, size) = unsafe {
+        (
+            bpf_ringbuf_query(ring, u64::from(BPF_RB_PROD_POS)),
+            bpf_ringbuf_query(ring, u64::from(BPF_RB_RING_SIZE)),
+        )
+    };
     let mut wake = u64::from(BPF_RB_NO_WAKEUP);
-    if sequence & (WAKE_EVERY_SMALL - 1) == 0 || length > LONG_BYTES {
-        let (filled, size) = fill(ring);
-        let is_due = sequence & (WAKE_EVERY - 1) == 0 || size <= SMALL_BYTES;
-        if is_due && filled > size / 2 {
-            wake = u64::from(BPF_RB_FORCE_WAKEUP);
-        }
+    let end = (put + u64::from(BPF_RINGBUF_HDR_SZ) + length).next_multiple_of(8);
+    // A bit changes that is not below those of a multiple.
+    if (put ^ end) >= size / LOOKS && is_half_full(ring, size) {
+        wake = u64::from(BPF_RB_FORCE_WAKEUP);
     }
     // SAFETY: the caller vouches for `length` bytes at `event`.
     unsafe { output(ring, event, length, wake) }
 }
 
-/// Bytes on a ring, and for how many it has room.
 #[inline(always)]
-fn fill(ring: *mut c_void) -> (u64, u64) {
+fn is_half_full(ring: *mut c_void, size: u64) -> bool {
     // SAFETY: `ring` is a ring buffer.
-    unsafe {
-        (
-            bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)),
-            bpf_ringbuf_query(ring, u64::from(BPF_RB_RING_SIZE)),
-        )
-    }
+    unsafe { bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) > size / 2 }
 }
 
 /// Puts an event on the ring of denials, whose reader sleeps only while it is empty: the kernel wakes it for the first one that
@@ -222,8 +218,8 @@ unsafe fn put_denial(slot: u32, counters: *mut SlotCounters, event: *mut EventPr
     unsafe {
         let kept = match DENIALS.get(slot).map(pointer) {
             Some(ring) => {
-                let (filled, size) = fill(ring);
-                let wake = match filled > size / 2 {
+                let size = bpf_ringbuf_query(ring, u64::from(BPF_RB_RING_SIZE));
+                let wake = match is_half_full(ring, size) {
                     true => u64::from(BPF_RB_FORCE_WAKEUP),
                     false => 0,
                 };

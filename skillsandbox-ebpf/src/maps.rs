@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use skillsandbox_common::{
     rule::{ADDRESS_KEY_LEN, FileRule, NetworkRule, PATH_KEY_LEN, PORT_RANGES_MAX},
-    slot::{FOLD_KEY_LEN, FOLDS_MAX, SLOTS, SlotConfig, SlotCounters},
+    slot::{FOLD_KEY_LEN, FOLDS_MAX, RINGS_MAX, SLOTS, SlotConfig, SlotCounters},
 };
 
 use crate::scratch::{SPARES, Scratch};
@@ -41,8 +41,9 @@ pub static HOMES: Array<u64, { SLOTS as usize }> = Array::new();
 pub static FILE_RULES: ArrayOfMaps<FileRules, { SLOTS as usize }> = ArrayOfMaps::new();
 #[btf_map]
 pub static NETWORK_RULES: ArrayOfMaps<NetworkRules, { SLOTS as usize }> = ArrayOfMaps::new();
+/// [`RINGS_MAX`] of each slot, one after the other.
 #[btf_map]
-pub static EVENTS: ArrayOfMaps<Ring, { SLOTS as usize }> = ArrayOfMaps::new();
+pub static EVENTS: ArrayOfMaps<Ring, { (SLOTS * RINGS_MAX) as usize }> = ArrayOfMaps::new();
 #[btf_map]
 pub static DENIALS: ArrayOfMaps<Ring, { SLOTS as usize }> = ArrayOfMaps::new();
 #[btf_map]

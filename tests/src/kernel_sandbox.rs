@@ -79,6 +79,7 @@ impl Ground {
             tables,
             rings: WantedRings {
                 bytes: ring_bytes,
+                several: false,
                 aggregate: false,
             },
             flags: 0,

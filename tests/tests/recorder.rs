@@ -1,6 +1,7 @@
 //! Recorders that are killed, stopped, or cannot write: what was recorded is there, and what was not is counted.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -106,6 +107,43 @@ fn a_recorder_that_is_killed_leaves_what_it_has_written_and_no_half_of_anything(
         verified.contains(" ended when their recorder was killed"),
         "{verified}"
     );
+}
+
+#[test]
+fn what_a_process_does_on_several_processors_is_on_record_in_its_order_and_as_its_own() {
+    let scene = Scene::new("moving");
+    let script = "import os, sys\n\
+         processors = sorted(os.sched_getaffinity(0))\n\
+         for at in range(3000):\n\
+         \x20   os.sched_setaffinity(0, {processors[at % len(processors)]})\n\
+         \x20   open('/etc/ld.so.cache').close()\n\
+         \x20   if at % 100 == 0 and os.fork() == 0:\n\
+         \x20       os.execv(sys.executable, ['python3', '-Sc', ''])\n";
+    let manifest = Manifest::default().exec("/usr/bin").exec("/usr/lib");
+    let ran = Run::new(&scene, &manifest, ["python3", "-c", script])
+        .end()
+        .with_code(0);
+    let mut last = HashMap::new();
+    let mut known = HashSet::new();
+    let mut opens = 0;
+    for event in ran.events.iter().filter(|event| event["tgid"].is_u64()) {
+        let number = event["sequence"].as_u64();
+        let before = last.insert(event["tgid"].as_u64(), number);
+        assert!(before.is_none_or(|before| before < number), "{event}");
+        let is_known = event["executable"].is_string();
+        assert!(
+            is_known || !known.contains(&event["tgid"].as_u64()),
+            "{event}"
+        );
+        if event["kind"] == "exec" {
+            known.insert(event["tgid"].as_u64());
+        } else if event["kind"] == "fork" && is_known {
+            known.insert(event["child"].as_u64());
+        }
+        opens += u64::from(event["path"] == "/etc/ld.so.cache");
+    }
+    assert!(opens >= 3000 && known.len() > 30, "{opens} {known:?}");
+    assert_eq!(ran.trace()["accounting"]["balanced"], true);
 }
 
 /// Every record of the store, sorted.

@@ -4,14 +4,10 @@
 //! ends the batch. In that order: the two rings share one sequence, and a denial that was made
 //! before the last event drained is then in the same batch, where sorting puts it in its place.
 
-use std::{cell::LazyCell, io, mem::offset_of, ops::Range};
+use std::{cell::LazyCell, io, ops::Range};
 
 use bytes::BytesMut;
-use skillsandbox_common::{
-    event::PathSource,
-    header::{Actor, EventPrefix},
-    slot::SlotCounters,
-};
+use skillsandbox_common::{event::PathSource, header::EventPrefix, slot::SlotCounters};
 use thiserror::Error;
 
 use super::{
@@ -31,8 +27,6 @@ use super::{
 
 /// A batch that grows past this many bytes ends by itself.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Where the sequence number of an event is.
-const SEQUENCE_AT: usize = offset_of!(EventPrefix, actor) + offset_of!(Actor, sequence);
 
 /// A sink failed. It gets no more records, the others do; this is said once.
 #[derive(Debug, Error)]
@@ -49,6 +43,8 @@ pub struct Collector<'a> {
     knowledge: Knowledge<'a>,
     sinks: Sinks<'a>,
     batch: Batch,
+    /// The highest number before which nothing is to come any more; what comes after it waits for the next batch.
+    settled: u64,
     processes: Processes,
     sequences: Sequences,
     tally: Tally,
@@ -85,6 +81,7 @@ impl<'a> Collector<'a> {
             knowledge,
             sinks: Sinks::default(),
             batch: Batch::default(),
+            settled: u64::MAX,
             processes: Processes::default(),
             sequences: Sequences::default(),
             tally: Tally::default(),
@@ -130,15 +127,23 @@ impl<'a> Collector<'a> {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         self.batch.push(bytes);
         if self.batch.bytes.len() > BATCH_BYTES_MAX {
+            self.settle();
             return self.end_batch();
         }
         Ok(())
     }
 
+    /// What is pushed from now on and was made after everything that was pushed so far waits for the next batch: something
+    /// that came before it may still be missing. To be said for each batch, or never.
+    pub fn settle(&mut self) {
+        self.settled = self.batch.pushed_to;
+    }
+
     /// Both rings are drained: sorts what was pushed and hands it to the sinks.
     pub fn end_batch(&mut self) -> Result<(), SinkError> {
         let batch = std::mem::take(&mut self.batch).sorted();
-        for bytes in batch.events() {
+        let settled = batch.up_to(self.settled);
+        for bytes in batch.events().take(settled) {
             let Ok(event) = decode(bytes) else {
                 self.undecodable += 1;
                 continue;
@@ -162,7 +167,7 @@ impl<'a> Collector<'a> {
             self.sinks.each(|sink| sink.event(&seen));
             learn(&event, &said, &mut self.processes, &self.sequences);
         }
-        self.batch = batch.emptied();
+        self.batch = batch.after(settled);
         self.sinks.each(|sink| sink.end_batch());
         self.sinks.failure()
     }
@@ -237,6 +242,7 @@ impl<'a> Collector<'a> {
     #[must_use]
     pub fn finish(mut self, counters: &SlotCounters, ending: Ending) -> (Summary, Vec<SinkError>) {
         let mut errors = Vec::new();
+        self.settle();
         errors.extend(self.counters(counters).err());
         let counts = Counts::new(self.tally, self.undecodable, self.repeats.sum(), counters);
         let accounting = Accounting {
@@ -296,17 +302,19 @@ pub(super) fn learn(
 #[derive(Default)]
 struct Batch {
     bytes: BytesMut,
-    /// By its sequence number, or 0 where it is too short to have one.
+    /// By sequence number.
     places: Vec<(u64, Range<usize>)>,
+    /// The highest number that was ever pushed.
+    pushed_to: u64,
 }
 
 impl Batch {
     fn push(&mut self, event: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(event);
-        let number = event.get(SEQUENCE_AT..).and_then(<[u8]>::first_chunk);
-        let number = number.map_or(0, |number| u64::from_ne_bytes(*number));
+        let number = EventPrefix::sequence_of(event);
         self.places.push((number, start..self.bytes.len()));
+        self.pushed_to = self.pushed_to.max(number);
     }
 
     /// With its events in the order of their numbers.
@@ -315,15 +323,24 @@ impl Batch {
         self
     }
 
+    /// Of a sorted one, how many events come up to this number.
+    fn up_to(&self, last: u64) -> usize {
+        self.places.partition_point(|(number, _)| *number <= last)
+    }
+
     fn events(&self) -> impl Iterator<Item = &[u8]> {
         let places = self.places.iter();
         places.filter_map(|(_, place)| self.bytes.get(place.clone()))
     }
 
-    /// The same memory, for the next batch.
-    fn emptied(mut self) -> Self {
+    /// The same memory without the first so many.
+    fn after(mut self, done: usize) -> Self {
+        let mut rest = Self::default();
+        self.events().skip(done).for_each(|event| rest.push(event));
         self.bytes.clear();
+        self.bytes.extend_from_slice(&rest.bytes);
         self.places.clear();
+        self.places.append(&mut rest.places);
         self
     }
 }

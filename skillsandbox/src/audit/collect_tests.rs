@@ -57,6 +57,44 @@ fn a_batch_is_written_in_the_order_of_its_sequence_numbers() {
 }
 
 #[test]
+fn what_came_after_all_that_is_settled_waits_for_the_next_batch() {
+    let (mut collector, out) = collector(knowledge(&[]));
+    let mut batch = |before: &[u64], after: &[u64]| {
+        let push = |collector: &mut Collector<'_>, numbers: &[u64]| {
+            for number in numbers {
+                collector.push(&open(*number, "/a")).unwrap();
+            }
+        };
+        push(&mut collector, before);
+        collector.settle();
+        push(&mut collector, after);
+        collector.end_batch().unwrap();
+        sequences(&out.records())
+    };
+    assert_eq!(batch(&[2, 5], &[7, 4, 1]), [1, 2, 4, 5].map(Some));
+    // 3 was made before 5 and is late; 7 was known before it was looked for what came before it.
+    assert_eq!(batch(&[3], &[9, 6]), [1, 2, 4, 5, 3, 6, 7].map(Some));
+    let note = Note::Deadline(Deadline { seconds: 60 });
+    collector.note(&note).unwrap();
+    assert_eq!(out.records().len(), 8, "a note brings nothing out");
+    let (summary, _) = collector.finish(&SlotCounters::default(), Ending::default());
+    assert_eq!(summary.counts.allowed, 8);
+    assert_eq!(sequences(&out.records())[8], Some(9));
+}
+
+#[test]
+fn long_events_do_not_wait_for_the_end_of_their_batch() {
+    let (mut collector, out) = collector(knowledge(&[]));
+    collector.settle();
+    let path = "a".repeat(4000);
+    for number in 1..=4000 {
+        collector.push(&open(number, &path)).unwrap();
+    }
+    assert!(collector.batch.bytes.len() <= BATCH_BYTES_MAX);
+    assert!(out.records().len() > 2000);
+}
+
+#[test]
 fn a_record_names_its_rule_its_host_and_its_program() {
     struct OneName;
     impl Names for OneName {

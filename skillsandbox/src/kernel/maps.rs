@@ -1,6 +1,6 @@
 //! The values of the maps. Bytes cross as arrays, which is what aya takes without a promise
 //! about foreign types.
-use std::{ops::RangeInclusive, thread};
+use std::{num::NonZero, ops::RangeInclusive, thread};
 
 use zerocopy::IntoBytes;
 
@@ -16,12 +16,15 @@ use skillsandbox_common::{
         MAP_CGROUP_SLOT, MAP_CONFIG, MAP_COUNTERS, MAP_DENIALS, MAP_EVENTS, MAP_FILE_RULES,
         MAP_FOLDS, MAP_HOMES, MAP_NETWORK_RULES, MAP_TRACED,
     },
-    slot::{FOLD_KEY_LEN, FOLDS_MAX, SlotConfig, SlotCounters},
+    slot::{FOLD_KEY_LEN, FOLDS_MAX, RINGS_MAX, SlotConfig, SlotCounters},
 };
 
 /// Sizes that the ring of denials can have, bytes: half of that of events. A denied skill that floods it is counted, not
 /// heard.
 const DENIALS_BYTES: RangeInclusive<u32> = 64 * 1024..=256 * 1024;
+
+/// Of several rings of events, each is no smaller.
+const RING_BYTES_LEAST: u32 = 2 * 1024 * 1024;
 
 type Config = [u8; size_of::<SlotConfig>()];
 type Counters = [u8; size_of::<SlotCounters>()];
@@ -34,7 +37,8 @@ pub(super) struct Maps {
     homes: Array<MapData, u64>,
     files: ArrayOfMaps<MapData, FileTrie>,
     networks: ArrayOfMaps<MapData, NetworkTrie>,
-    events: ArrayOfMaps<MapData, MapData>,
+    /// The same map for each ring of a slot, so that all are set at one time.
+    events: [ArrayOfMaps<MapData, MapData>; RINGS_MAX as usize],
     denials: ArrayOfMaps<MapData, MapData>,
     folds: ArrayOfMaps<MapData, FoldMap>,
     traced: HashMap<MapData, u64, u32>,
@@ -64,7 +68,12 @@ impl Maps {
             homes: open!(objects, MAP_HOMES, Array),
             files: open!(objects, MAP_FILE_RULES, ArrayOfMaps),
             networks: open!(objects, MAP_NETWORK_RULES, ArrayOfMaps),
-            events: open!(objects, MAP_EVENTS, ArrayOfMaps),
+            events: [
+                open!(objects, MAP_EVENTS, ArrayOfMaps),
+                open!(objects, MAP_EVENTS, ArrayOfMaps),
+                open!(objects, MAP_EVENTS, ArrayOfMaps),
+                open!(objects, MAP_EVENTS, ArrayOfMaps),
+            ],
             denials: open!(objects, MAP_DENIALS, ArrayOfMaps),
             folds: open!(objects, MAP_FOLDS, ArrayOfMaps),
             traced: open!(objects, MAP_TRACED, HashMap),
@@ -139,10 +148,11 @@ impl Maps {
     /// Writes the rules of a slot into maps of its own.
     fn fill(&mut self, slot: u32, tables: &Tables) -> Result<(), KernelError> {
         let (files, networks) = tries::made_of(tables)?;
-        together([
+        let changes: [Change<'_>; _] = [
             &mut || set(&mut self.files, MAP_FILE_RULES, slot, &files),
             &mut || set(&mut self.networks, MAP_NETWORK_RULES, slot, &networks),
-        ])
+        ];
+        together(changes)
     }
 
     /// Writes rules into the maps of a slot that has none. Each counts at once: let nothing run there.
@@ -162,7 +172,9 @@ impl Maps {
     ) -> Result<Rings, KernelError> {
         let (files, networks) = tries::made_of(tables)?;
         let events =
-            make_ring("events", wanted.bytes).map_err(KernelError::map("make", MAP_EVENTS))?;
+            (0..wanted.count()).map(|_| make_ring("events", wanted.bytes / wanted.count()));
+        let events = events.collect::<Result<Vec<_>, _>>();
+        let events = events.map_err(KernelError::map("make", MAP_EVENTS))?;
         let folds = wanted
             .aggregate
             .then(|| FoldMap::create(room(FOLDS_MAX), 0))
@@ -173,16 +185,17 @@ impl Maps {
             (wanted.bytes / 2).clamp(*DENIALS_BYTES.start(), *DENIALS_BYTES.end()),
         )
         .map_err(KernelError::map("make", MAP_DENIALS))?;
-        together([
+        let changes: [Change<'_>; _] = [
             &mut || set(&mut self.files, MAP_FILE_RULES, slot, &files),
             &mut || set(&mut self.networks, MAP_NETWORK_RULES, slot, &networks),
-            &mut || set(&mut self.events, MAP_EVENTS, slot, &events),
+            &mut || set_rings(&mut self.events, slot, &events),
             &mut || set(&mut self.denials, MAP_DENIALS, slot, &denials),
             &mut || match &folds {
                 Some(folds) => set(&mut self.folds, MAP_FOLDS, slot, folds),
                 None => Ok(()),
             },
-        ])?;
+        ];
+        together(changes)?;
         Rings::new(events, denials, folds.map(Folds))
     }
 
@@ -212,12 +225,13 @@ impl Maps {
         set.map_err(KernelError::map("set", MAP_HOMES))
     }
 
-    /// The rings of a slot.
+    /// The rings of a slot that has one of events.
     pub(super) fn rings(&self, slot: u32) -> Result<Rings, KernelError> {
-        let events = self.events.get(&slot, 0);
+        let [events, ..] = &self.events;
+        let events = events.get(&(slot * RINGS_MAX), 0);
         let denials = self.denials.get(&slot, 0);
         Rings::new(
-            events.map_err(KernelError::map("open", MAP_EVENTS))?,
+            vec![events.map_err(KernelError::map("open", MAP_EVENTS))?],
             denials.map_err(KernelError::map("open", MAP_DENIALS))?,
             None,
         )
@@ -261,10 +275,26 @@ impl Maps {
 /// What a sandbox's records go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WantedRings {
-    /// Size of the ring of events: a power of two.
+    /// Size of all rings of events: a power of two.
     pub bytes: u32,
+    /// Whether there may be several.
+    pub several: bool,
     /// Whether accesses to files that differ in nothing but their time are counted together.
     pub aggregate: bool,
+}
+
+impl WantedRings {
+    /// How many rings of events there are: a power of two, at most [`RINGS_MAX`] and one for each processor. Each has room for
+    /// what one processor can make while its reader is looking elsewhere.
+    fn count(self) -> u32 {
+        if !self.several {
+            return 1;
+        }
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        let processors = u32::try_from(processors).unwrap_or(RINGS_MAX);
+        let room = self.bytes / RING_BYTES_LEAST;
+        room.min(processors.next_power_of_two()).clamp(1, RINGS_MAX)
+    }
 }
 
 /// Accesses of one sandbox that were counted with earlier ones.
@@ -301,18 +331,32 @@ fn set<M: InnerMap>(
     set.map_err(KernelError::map("set", name))
 }
 
+/// A change of one map.
+type Change<'a> = &'a mut (dyn FnMut() -> Result<(), KernelError> + Send);
+
+/// Spreads rings over the places of a slot.
+fn set_rings(
+    outer: &mut [ArrayOfMaps<MapData, MapData>],
+    slot: u32,
+    rings: &[MapData],
+) -> Result<(), KernelError> {
+    let places = (slot * RINGS_MAX..).zip(outer).zip(rings.iter().cycle());
+    together(places.map(|((place, outer), ring)| move || set(outer, MAP_EVENTS, place, ring)))
+}
+
 /// Makes changes that the kernel lets us wait for each: until no program can still use the map that was
 /// there before (`maybe_wait_bpf_programs`, `kernel/bpf/syscall.c`), some ten milliseconds.
-fn together<const N: usize>(
-    changes: [&mut (dyn FnMut() -> Result<(), KernelError> + Send); N],
+fn together(
+    changes: impl IntoIterator<Item: FnOnce() -> Result<(), KernelError> + Send>,
 ) -> Result<(), KernelError> {
     thread::scope(|scope| {
-        let waiting = changes.map(|change| scope.spawn(change));
-        let done = waiting.map(|change| {
+        let changes = changes.into_iter();
+        let waiting: Vec<_> = changes.map(|change| scope.spawn(change)).collect();
+        let done = waiting.into_iter().map(|change| {
             let done = change.join();
             done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
-        done.into_iter().collect()
+        done.collect()
     })
 }
 

@@ -20,26 +20,30 @@ use rustix::{
     mm::{MapFlags, ProtFlags, mmap, munmap},
     param::page_size,
 };
-use skillsandbox_common::names::{MAP_DENIALS, MAP_EVENTS};
+use skillsandbox_common::{
+    header::EventPrefix,
+    names::{MAP_DENIALS, MAP_EVENTS},
+};
 
 use super::{Folds, KernelError};
 
-/// The ring of denied accesses and the ring of everything else.
+/// The ring of denied accesses and the rings of everything else.
 #[derive(Debug)]
 pub struct Rings {
-    events: Ring,
+    events: Vec<Ring>,
     denials: Ring,
     folds: Option<Folds>,
 }
 
 impl Rings {
     pub(super) fn new(
-        events: MapData,
+        events: Vec<MapData>,
         denials: MapData,
         folds: Option<Folds>,
     ) -> Result<Self, KernelError> {
+        let events = events.into_iter().map(|ring| Ring::of(MAP_EVENTS, ring));
         Ok(Self {
-            events: Ring::of(MAP_EVENTS, events)?,
+            events: events.collect::<Result<_, _>>()?,
             denials: Ring::of(MAP_DENIALS, denials)?,
             folds,
         })
@@ -50,18 +54,30 @@ impl Rings {
         self.folds.as_mut()
     }
 
-    /// Hands over at most `most` events, and then every denial that is there, and answers how
+    /// Whether there are several rings of events. Then something can have been made before what was drained from
+    /// another, and not be drained yet: what had come to its ring before is drained the next time.
+    #[must_use]
+    pub fn are_several(&self) -> bool {
+        self.events.len() > 1
+    }
+
+    /// Hands over at most `most` of the events that are there, and then every denial, and answers how
     /// many events there were. In this order a denial that was made before the last event taken
     /// is taken with it. They stay on the rings until [`release`](Self::release).
     pub fn drain(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> usize {
+        self.events.iter_mut().for_each(Ring::look);
         let mut taken = 0;
         while taken < most {
-            let Some(event) = self.events.next() else {
+            let rings = self.events.iter_mut();
+            let heads = rings.filter_map(|ring| Some((ring.head()?.number, ring)));
+            let first = heads.min_by_key(|(number, _)| *number);
+            let Some(event) = first.and_then(|(_, ring)| ring.next()) else {
                 break;
             };
             take(event);
             taken += 1;
         }
+        self.denials.look();
         while let Some(event) = self.denials.next() {
             take(event);
             taken += 1;
@@ -71,23 +87,23 @@ impl Rings {
 
     /// Everything that was handed over is kept: its room on the rings is free.
     pub fn release(&mut self) {
-        self.events.release();
+        self.events.iter_mut().for_each(Ring::release);
         self.denials.release();
     }
 
     /// How full they are, for another thread than the one that reads them.
     pub fn fill(&self) -> Result<Fill, KernelError> {
-        Ok(Fill([
-            FillOfOne::of(MAP_DENIALS, &self.denials)?,
-            FillOfOne::of(MAP_EVENTS, &self.events)?,
-        ]))
+        let events = self.events.iter();
+        let events = events.map(|ring| FillOfOne::of(MAP_EVENTS, ring));
+        let denials = FillOfOne::of(MAP_DENIALS, &self.denials);
+        events.chain([denials]).collect::<Result<_, _>>().map(Fill)
     }
 
     /// The descriptors that become readable when there is something urgent: a denial, or a ring
     /// that is half full. Everything else is to be looked for on a timer.
-    #[must_use]
-    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.denials.map.fd().as_fd(), self.events.map.fd().as_fd()]
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let rings = self.events.iter().chain([&self.denials]);
+        rings.map(|ring| ring.map.fd().as_fd())
     }
 }
 
@@ -104,6 +120,20 @@ struct Ring {
     at: usize,
     /// How far it was written when that was last looked at. Each look takes the word from the processor that writes it.
     end: usize,
+    /// What begins there.
+    head: Option<Head>,
+}
+
+/// A record that is whole.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    /// The sequence number of its event.
+    number: u64,
+    /// Where its event is, in the pages.
+    start: usize,
+    length: usize,
+    /// Where the next record begins, as the reader's position counts.
+    next: usize,
 }
 
 impl Ring {
@@ -122,18 +152,26 @@ impl Ring {
             size,
             at,
             end: at,
+            head: None,
         })
     }
 
+    /// Everything that is there now is to be handed over.
+    fn look(&mut self) {
+        // Records up to here are whole, or marked as busy.
+        self.end = self.written.position().load(Ordering::Acquire);
+    }
+
     fn next(&mut self) -> Option<&[u8]> {
-        loop {
-            if self.at == self.end {
-                // Records up to here are whole, or marked as busy.
-                self.end = self.written.position().load(Ordering::Acquire);
-                if self.at == self.end {
-                    return None;
-                }
-            }
+        let head = self.head()?;
+        self.head = None;
+        self.at = head.next;
+        self.written.bytes(head.start, head.length)
+    }
+
+    /// What is handed over next.
+    fn head(&mut self) -> Option<Head> {
+        while self.head.is_none() && self.at != self.end {
             let start = page_size() + (self.at & (self.size - 1));
             let header = self.written.word(start)?.load(Ordering::Acquire);
             if header & BPF_RINGBUF_BUSY_BIT != 0 {
@@ -141,13 +179,21 @@ impl Ring {
             }
             let length = (header & !BPF_RINGBUF_DISCARD_BIT) as usize;
             let head = BPF_RINGBUF_HDR_SZ as usize;
-            self.at = self
-                .at
-                .wrapping_add((head + length).next_multiple_of(size_of::<u64>()));
-            if header & BPF_RINGBUF_DISCARD_BIT == 0 {
-                return self.written.bytes(start + head, length);
+            let record = (head + length).next_multiple_of(size_of::<u64>());
+            let next = self.at.wrapping_add(record);
+            if header & BPF_RINGBUF_DISCARD_BIT != 0 {
+                self.at = next;
+                continue;
             }
+            let start = start + head;
+            self.head = Some(Head {
+                number: EventPrefix::sequence_of(self.written.bytes(start, length)?),
+                start,
+                length,
+                next,
+            });
         }
+        self.head
     }
 
     /// What was handed over may be written over from now on.
@@ -158,7 +204,7 @@ impl Ring {
 
 /// How full the rings of one sandbox are.
 #[derive(Debug)]
-pub struct Fill([FillOfOne; 2]);
+pub struct Fill(Vec<FillOfOne>);
 
 #[derive(Debug)]
 struct FillOfOne {
@@ -182,9 +228,8 @@ impl Fill {
     }
 
     /// The descriptors through which the kernel tells when one is more than half full, and of the first denial on an empty one.
-    #[must_use]
-    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        self.0.each_ref().map(|ring| ring.ring.as_fd())
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(|ring| ring.ring.as_fd())
     }
 }
 

@@ -17,6 +17,7 @@ const NAME: &str = "run";
 /// The rings that a manifest has which asks for no others.
 const RINGS: WantedRings = WantedRings {
     bytes: RUN_RING_KIB << 10,
+    several: true,
     aggregate: false,
 };
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -290,7 +290,11 @@ fn record(
 }
 
 fn take(rings: &mut Rings, collector: &mut Collector<'_>, failures: &mut Failures) -> usize {
-    let taken = rings.drain(BATCH, |event| failures.report(collector.push(event)));
+    let mut taken = rings.drain(BATCH, |event| failures.report(collector.push(event)));
+    collector.settle();
+    if taken < BATCH && rings.are_several() {
+        taken += rings.drain(BATCH, |event| failures.report(collector.push(event)));
+    }
     failures.report(collector.end_batch());
     // Not before every sink has it: who is killed before leaves it to the next.
     if !failures.end_the_recorder() {
@@ -356,12 +360,9 @@ impl Failures {
 
 /// Waits until something urgent comes, or until it is time to look.
 fn wait(rings: &Rings, wake: &OwnedFd, latency: Duration) {
-    let [denials, events] = rings.descriptors();
-    let mut polled = [
-        PollFd::new(&events, PollFlags::IN),
-        PollFd::new(&denials, PollFlags::IN),
-        PollFd::new(wake, PollFlags::IN),
-    ];
+    let descriptors = rings.descriptors().chain([wake.as_fd()]);
+    let polled = descriptors.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+    let mut polled: Vec<_> = polled.collect();
     let latency = Timespec {
         tv_sec: 0,
         tv_nsec: latency.subsec_nanos().into(),

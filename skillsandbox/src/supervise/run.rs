@@ -263,6 +263,7 @@ fn wanted(request: &Request, options: &Options) -> Wanted {
         },
         rings: WantedRings {
             bytes: request.manifest.audit.run_ring_kib() << 10,
+            several: true,
             aggregate: request.manifest.audit.aggregate.value,
         },
         deny_on_overflow: request.manifest.audit.on_overflow.value == OnOverflow::Deny,

@@ -72,6 +72,8 @@ impl Rules {
     pub(super) fn rings(&self) -> WantedRings {
         WantedRings {
             bytes: self.manifest.audit.ring_kib.unwrap_or(ATTACHED_RING_KIB) << 10,
+            // Its recorder may be killed, and what it held back would be gone.
+            several: false,
             aggregate: false,
         }
     }
