@@ -103,7 +103,7 @@ pub const MAP_HOMES: &str = "HOMES";
 pub const MAP_FILE_RULES: &str = "FILE_RULES";
 /// Slot → address prefix → [`NetworkRule`](crate::rule::NetworkRule).
 pub const MAP_NETWORK_RULES: &str = "NETWORK_RULES";
-/// Slot → ring of allowed accesses and process events.
+/// Slot and processor → ring of allowed accesses and process events.
 pub const MAP_EVENTS: &str = "EVENTS";
 /// Slot → ring of denied accesses.
 pub const MAP_DENIALS: &str = "DENIALS";

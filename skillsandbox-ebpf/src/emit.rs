@@ -28,7 +28,8 @@ use crate::{
 
 /// The fill of a ring is looked at whenever what was ever put on it passes a multiple of so much of its room. A wake-up is
 /// an interrupt that the processor sends itself, which in a virtual machine costs as much as several
-/// events, so they must be rare even while the reader is behind.
+/// events, so they must be rare even while the reader is behind. Two processors that put something on one ring at one time may
+/// both miss a multiple: from half full on there are eight.
 const LOOKS: u64 = 16;
 
 #[inline(always)]

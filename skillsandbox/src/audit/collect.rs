@@ -1,7 +1,7 @@
 //! [`Collector`]: event bytes from the rings, in order, accounted for, to every sink.
 //!
-//! The supervisor drains the ring of events, then the ring of denials, pushes every event, and
-//! ends the batch. In that order: the two rings share one sequence, and a denial that was made
+//! The supervisor drains the rings of events, then the ring of denials, pushes every event, and
+//! ends the batch. In that order: the rings share one sequence, and a denial that was made
 //! before the last event drained is then in the same batch, where sorting puts it in its place.
 
 use std::{cell::LazyCell, io, ops::Range};
@@ -127,19 +127,19 @@ impl<'a> Collector<'a> {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         self.batch.push(bytes);
         if self.batch.bytes.len() > BATCH_BYTES_MAX {
-            self.settle();
+            self.settle(u64::MAX);
             return self.end_batch();
         }
         Ok(())
     }
 
-    /// What is pushed from now on and was made after everything that was pushed so far waits for the next batch: something
-    /// that came before it may still be missing. To be said for each batch, or never.
-    pub fn settle(&mut self) {
-        self.settled = self.batch.pushed_to;
+    /// Of what was pushed so far, nothing up to this number is missing but what never comes. What was made later waits for
+    /// the next batch, also where it is pushed in this one. To be said for each batch, or never.
+    pub fn settle(&mut self, to: u64) {
+        self.settled = to.min(self.batch.pushed_to);
     }
 
-    /// Both rings are drained: sorts what was pushed and hands it to the sinks.
+    /// The rings are drained: sorts what was pushed and hands it to the sinks.
     pub fn end_batch(&mut self) -> Result<(), SinkError> {
         let batch = std::mem::take(&mut self.batch).sorted();
         let settled = batch.up_to(self.settled);
@@ -172,7 +172,7 @@ impl<'a> Collector<'a> {
         self.sinks.failure()
     }
 
-    /// Says something of userspace's own, after everything pushed so far.
+    /// Says something of userspace's own, after everything that is settled.
     pub fn note(&mut self, note: &Note) -> Result<(), SinkError> {
         let pushed = self.end_batch();
         if let Note::Running(running) = note {
@@ -242,7 +242,7 @@ impl<'a> Collector<'a> {
     #[must_use]
     pub fn finish(mut self, counters: &SlotCounters, ending: Ending) -> (Summary, Vec<SinkError>) {
         let mut errors = Vec::new();
-        self.settle();
+        self.settle(u64::MAX);
         errors.extend(self.counters(counters).err());
         let counts = Counts::new(self.tally, self.undecodable, self.repeats.sum(), counters);
         let accounting = Accounting {

@@ -66,7 +66,7 @@ fn what_came_after_all_that_is_settled_waits_for_the_next_batch() {
             }
         };
         push(&mut collector, before);
-        collector.settle();
+        collector.settle(u64::MAX);
         push(&mut collector, after);
         collector.end_batch().unwrap();
         sequences(&out.records())
@@ -83,9 +83,27 @@ fn what_came_after_all_that_is_settled_waits_for_the_next_batch() {
 }
 
 #[test]
+fn a_denial_waits_for_what_was_made_before_it_and_is_on_a_ring_still() {
+    let (mut collector, out) = collector(knowledge(&[]));
+    let body = testing::path_body(Access::READ);
+    let prefix = testing::denied(9, Reason::NoRule);
+    let denial = testing::path(prefix, Kind::Open, body, "/etc/shadow");
+    for event in [open(1, "/a"), open(2, "/a"), denial] {
+        collector.push(&event).unwrap();
+    }
+    collector.settle(2);
+    collector.end_batch().unwrap();
+    assert_eq!(sequences(&out.records()), [1, 2].map(Some));
+    collector.push(&open(3, "/a")).unwrap();
+    collector.settle(u64::MAX);
+    collector.end_batch().unwrap();
+    assert_eq!(sequences(&out.records()), [1, 2, 3, 9].map(Some));
+}
+
+#[test]
 fn long_events_do_not_wait_for_the_end_of_their_batch() {
     let (mut collector, out) = collector(knowledge(&[]));
-    collector.settle();
+    collector.settle(0);
     let path = "a".repeat(4000);
     for number in 1..=4000 {
         collector.push(&open(number, &path)).unwrap();

@@ -16,14 +16,14 @@ use skillsandbox_common::{
         MAP_CGROUP_SLOT, MAP_CONFIG, MAP_COUNTERS, MAP_DENIALS, MAP_EVENTS, MAP_FILE_RULES,
         MAP_FOLDS, MAP_HOMES, MAP_NETWORK_RULES, MAP_TRACED,
     },
-    slot::{FOLD_KEY_LEN, FOLDS_MAX, RINGS_MAX, SlotConfig, SlotCounters},
+    slot::{FOLD_KEY_LEN, FOLDS_MAX, RINGS_MAX, SLOTS, SlotConfig, SlotCounters},
 };
 
 /// Sizes that the ring of denials can have, bytes: half of that of events. A denied skill that floods it is counted, not
 /// heard.
 const DENIALS_BYTES: RangeInclusive<u32> = 64 * 1024..=256 * 1024;
 
-/// Of several rings of events, each is no smaller.
+/// Of several rings of events, each is no smaller: half of it has room for what one processor makes in ten milliseconds.
 const RING_BYTES_LEAST: u32 = 2 * 1024 * 1024;
 
 type Config = [u8; size_of::<SlotConfig>()];
@@ -171,8 +171,8 @@ impl Maps {
         wanted: WantedRings,
     ) -> Result<Rings, KernelError> {
         let (files, networks) = tries::made_of(tables)?;
-        let events =
-            (0..wanted.count()).map(|_| make_ring("events", wanted.bytes / wanted.count()));
+        let count = wanted.count();
+        let events = (0..count).map(|_| make_ring("events", wanted.bytes / count));
         let events = events.collect::<Result<Vec<_>, _>>();
         let events = events.map_err(KernelError::map("make", MAP_EVENTS))?;
         let folds = wanted
@@ -228,7 +228,7 @@ impl Maps {
     /// The rings of a slot that has one of events.
     pub(super) fn rings(&self, slot: u32) -> Result<Rings, KernelError> {
         let [events, ..] = &self.events;
-        let events = events.get(&(slot * RINGS_MAX), 0);
+        let events = events.get(&(slot * rings_of_slot(events)), 0);
         let denials = self.denials.get(&slot, 0);
         Rings::new(
             vec![events.map_err(KernelError::map("open", MAP_EVENTS))?],
@@ -284,8 +284,8 @@ pub struct WantedRings {
 }
 
 impl WantedRings {
-    /// How many rings of events there are: a power of two, at most [`RINGS_MAX`] and one for each processor. Each has room for
-    /// what one processor can make while its reader is looking elsewhere.
+    /// How many rings of events there are: a power of two, at most [`RINGS_MAX`], and no more than it takes for each
+    /// processor to have its own.
     fn count(self) -> u32 {
         if !self.several {
             return 1;
@@ -334,13 +334,21 @@ fn set<M: InnerMap>(
 /// A change of one map.
 type Change<'a> = &'a mut (dyn FnMut() -> Result<(), KernelError> + Send);
 
+/// Places of each slot: what an earlier version has attached, whose maps are used for as long as it is, has one.
+fn rings_of_slot(events: &ArrayOfMaps<MapData, MapData>) -> u32 {
+    (events.len() / SLOTS).clamp(1, RINGS_MAX)
+}
+
 /// Spreads rings over the places of a slot.
 fn set_rings(
-    outer: &mut [ArrayOfMaps<MapData, MapData>],
+    outer: &mut [ArrayOfMaps<MapData, MapData>; RINGS_MAX as usize],
     slot: u32,
     rings: &[MapData],
 ) -> Result<(), KernelError> {
-    let places = (slot * RINGS_MAX..).zip(outer).zip(rings.iter().cycle());
+    let [first, ..] = &*outer;
+    let count = rings_of_slot(first);
+    let places = slot * count..(slot + 1) * count;
+    let places = places.zip(outer).zip(rings.iter().cycle());
     together(places.map(|((place, outer), ring)| move || set(outer, MAP_EVENTS, place, ring)))
 }
 

@@ -23,6 +23,6 @@ pub use maps::{Folds, WantedRings};
 pub use objects::{Objects, ProgramState};
 pub use policy::{Home, Policy};
 pub use prove::Proof;
-pub use ring::{Fill, Rings};
+pub use ring::{Drained, Fill, Rings};
 pub use shared::HomeTaker;
 pub use tries::{AddressRules, NAMED_ADDRESSES_MAX};

@@ -1,6 +1,6 @@
 //! Reads the rings of one sandbox.
 //!
-//! A reader says apart from reading what it has kept. So one that is killed in between leaves it on the ring for the
+//! A reader says apart from reading what it has kept. So one that is killed in between leaves it on the rings for the
 //! next, and nothing is lost; what was kept all the same comes twice, and is known by its sequence number.
 
 use std::{
@@ -61,28 +61,28 @@ impl Rings {
         self.events.len() > 1
     }
 
-    /// Hands over at most `most` of the events that are there, and then every denial, and answers how
-    /// many events there were. In this order a denial that was made before the last event taken
-    /// is taken with it. They stay on the rings until [`release`](Self::release).
-    pub fn drain(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> usize {
+    /// Hands over at most `most` of the events that are there, and then every denial. In this order a denial that was made
+    /// before the last event taken is taken with it. They stay on the rings until [`release`](Self::release).
+    pub fn drain(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> Drained {
         self.events.iter_mut().for_each(Ring::look);
-        let mut taken = 0;
-        while taken < most {
+        let mut drained = Drained::default();
+        while drained.events < most {
             let rings = self.events.iter_mut();
             let heads = rings.filter_map(|ring| Some((ring.head()?.number, ring)));
-            let first = heads.min_by_key(|(number, _)| *number);
-            let Some(event) = first.and_then(|(_, ring)| ring.next()) else {
+            let Some((number, ring)) = heads.min_by_key(|(number, _)| *number) else {
                 break;
             };
+            let Some(event) = ring.next() else { break };
             take(event);
-            taken += 1;
+            drained.events += 1;
+            drained.last = drained.last.max(number);
         }
         self.denials.look();
         while let Some(event) = self.denials.next() {
             take(event);
-            taken += 1;
+            drained.denials += 1;
         }
-        taken
+        drained
     }
 
     /// Everything that was handed over is kept: its room on the rings is free.
@@ -105,6 +105,17 @@ impl Rings {
         let rings = self.events.iter().chain([&self.denials]);
         rings.map(|ring| ring.map.fd().as_fd())
     }
+}
+
+/// What was handed over.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drained {
+    /// How many events.
+    pub events: usize,
+    /// The highest number of these.
+    pub last: u64,
+    /// How many denials.
+    pub denials: usize,
 }
 
 /// One ring (`BPF_MAP_TYPE_RINGBUF`, Linux 5.8; `kernel/bpf/ringbuf.c`): a page that says how far it is read, a page that
@@ -215,7 +226,7 @@ struct FillOfOne {
 }
 
 impl Fill {
-    /// Of the fuller one, what is not read yet in percent of its room.
+    /// Of the fullest one, what is not read yet in percent of its room.
     #[must_use]
     pub fn percent(&self) -> usize {
         let percent = |ring: &FillOfOne| {

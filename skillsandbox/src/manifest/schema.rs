@@ -231,7 +231,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// KiB of the ring of a sandbox of `run`.
+    /// KiB of the rings of a sandbox of `run`.
     #[must_use]
     pub fn run_ring_kib(&self) -> u32 {
         self.ring_kib.unwrap_or(RUN_RING_KIB)

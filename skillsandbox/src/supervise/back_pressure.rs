@@ -32,7 +32,7 @@ const EASED: usize = 12;
 /// Then it goes on all the same, and `audit.on_overflow` decides on what finds no room.
 const HELD_MAX: Duration = Duration::from_secs(10);
 /// How often a ring is looked at that nobody tells of: one that was filled between two looks of the kernel side, which a full
-/// one does not come to any more. A ring of the usual size that is half full has room for twice as long at the speed of two processors.
+/// one does not come to any more. A processor's ring of the usual size that is half full has room for about as long.
 const LOOK_UNASKED: Duration = Duration::from_millis(10);
 /// How often a ring is looked at while the skill is held; less and less often.
 const LOOK_FIRST: Duration = Duration::from_millis(1);

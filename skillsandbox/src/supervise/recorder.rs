@@ -249,12 +249,12 @@ fn record(
                 Some(Box::default())
             }
             Ok(Message::Leave) | Err(mpsc::TryRecvError::Disconnected) => {
-                while take(&mut rings, &mut collector, failures) == BATCH {}
+                while take(&mut rings, &mut collector, failures).more {}
                 return Ok(None);
             }
         };
         if let Some(ending) = ending {
-            while take(&mut rings, &mut collector, failures) > 0 {}
+            while take(&mut rings, &mut collector, failures).any {}
             if failures.end_the_recorder() {
                 return Ok(None);
             }
@@ -268,11 +268,12 @@ fn record(
             return Ok(Some(Finished { summary, running }));
         }
         let taken = take(&mut rings, &mut collector, failures);
-        latency = match taken {
-            0 => (latency * 2).min(longest),
-            _ => LATENCY,
+        latency = if taken.any {
+            LATENCY
+        } else {
+            (latency * 2).min(longest)
         };
-        if taken < BATCH {
+        if !taken.more {
             wait(&rings, wake, latency);
         }
         let every = if latency < LATENCY_IDLE {
@@ -289,14 +290,35 @@ fn record(
     }
 }
 
-fn take(rings: &mut Rings, collector: &mut Collector<'_>, failures: &mut Failures) -> usize {
-    let mut taken = rings.drain(BATCH, |event| failures.report(collector.push(event)));
-    collector.settle();
-    if taken < BATCH && rings.are_several() {
-        taken += rings.drain(BATCH, |event| failures.report(collector.push(event)));
+/// What was taken off the rings.
+struct Taken {
+    any: bool,
+    /// Whether there is more that must not wait.
+    more: bool,
+}
+
+fn take(rings: &mut Rings, collector: &mut Collector<'_>, failures: &mut Failures) -> Taken {
+    let mut push = |collector: &mut Collector<'_>, event: &[u8]| {
+        failures.report(collector.push(event));
+    };
+    let first = rings.drain(BATCH, |event| push(collector, event));
+    let mut taken = Taken {
+        any: first.events + first.denials > 0,
+        more: first.events == BATCH,
+    };
+    if !rings.are_several() {
+        collector.settle(u64::MAX);
+    } else if taken.more {
+        // Denials were made after what is still on the rings.
+        collector.settle(first.last);
+    } else {
+        collector.settle(u64::MAX);
+        let second = rings.drain(BATCH, |event| push(collector, event));
+        taken.any |= second.events + second.denials > 0;
+        taken.more = second.events == BATCH || second.denials > 0;
     }
     failures.report(collector.end_batch());
-    // Not before every sink has it: who is killed before leaves it to the next.
+    // Of a run that outlives its recorder, not before every sink has it: who is killed before leaves it to the next.
     if !failures.end_the_recorder() {
         rings.release();
     }

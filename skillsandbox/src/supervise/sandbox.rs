@@ -88,7 +88,7 @@ impl Tier {
 )]
 pub(super) struct Wanted {
     pub(super) resources: Resources,
-    /// At the default of 4 MiB the ring of events has room for some 30,000 of ordinary length.
+    /// At the default of 4 MiB the rings of events have room for some 30,000 of ordinary length.
     pub(super) rings: WantedRings,
     pub(super) deny_on_overflow: bool,
     pub(super) record_refused: bool,
