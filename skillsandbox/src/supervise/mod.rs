@@ -13,6 +13,7 @@ mod interruptions;
 mod judge;
 mod life;
 mod limits;
+mod outbox;
 mod output;
 mod plan;
 mod profile;

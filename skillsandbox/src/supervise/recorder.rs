@@ -10,14 +10,18 @@ use std::{
 };
 
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     process::setpriority_process,
 };
 use skillsandbox_common::{header::EventPrefix, slot::FOLDS_MAX};
 use tokio::sync::mpsc as async_mpsc;
 use zerocopy::FromBytes;
 
-use super::{error::RunError, judge::ByRules};
+use super::{
+    error::RunError,
+    judge::ByRules,
+    outbox::{Message, Outbox},
+};
 use crate::{
     audit::{
         clock::Clock,
@@ -29,7 +33,7 @@ use crate::{
         sink::Sink,
     },
     dns::Grants,
-    kernel::{Attached, KernelError, Rings},
+    kernel::{Attached, Drained, KernelError, Rings},
 };
 
 /// Events taken before the ring of denials is looked at again.
@@ -39,8 +43,6 @@ const BATCH: usize = 8192;
 /// processor.
 const LATENCY: Duration = Duration::from_millis(10);
 const LATENCY_IDLE: Duration = Duration::from_millis(250);
-/// Notes that may wait. Whoever has one more waits with it: none is lost.
-const MESSAGES_MAX: usize = 1024;
 /// Of this thread alone (`setpriority(2)`): a ring that fills while the skill runs loses events, so the skill
 /// waits for whoever empties it.
 const NICE: i32 = -10;
@@ -65,41 +67,6 @@ pub(super) struct About {
     /// Debug messages of the eBPF programs.
     #[cfg(feature = "bpf-log")]
     pub(super) log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
-}
-
-/// The places of those that may wait are all there from the start: small ones, as a thousand recorders have them.
-enum Message {
-    Note(Box<Note>),
-    End(Box<Ending>),
-    Leave,
-}
-
-/// What is to be said to the thread.
-#[derive(Clone)]
-struct Outbox {
-    messages: mpsc::SyncSender<Message>,
-    /// An eventfd(2) that wakes it.
-    wake: Arc<OwnedFd>,
-}
-
-impl Outbox {
-    /// Says it where there is room; gives it back where there is none.
-    fn offer(&self, message: Message) -> Result<(), Message> {
-        match self.messages.try_send(message) {
-            Err(mpsc::TrySendError::Full(message)) => return Err(message),
-            // As for `send`.
-            Ok(()) | Err(mpsc::TrySendError::Disconnected(_)) => {}
-        }
-        let _asleep = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
-        Ok(())
-    }
-
-    fn send(&self, message: Message) {
-        // A recorder that is gone says why when it is joined.
-        let _gone = self.messages.send(message);
-        // If it cannot be woken, it looks soon.
-        let _asleep = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
-    }
 }
 
 /// What a recorder has come to.
@@ -130,12 +97,8 @@ impl Recorder {
             any: false,
             end_it: about.outlives_recorder,
         };
-        let (messages, inbox) = mpsc::sync_channel(MESSAGES_MAX);
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let wake = wake.map_err(io::Error::from);
-        let wake = Arc::new(wake.map_err(RunError::process("start the recorder"))?);
-        let woken = Arc::clone(&wake);
-        let outbox = Outbox { messages, wake };
+        let (outbox, inbox, woken) =
+            Outbox::new().map_err(RunError::process("start the recorder"))?;
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || {
@@ -298,10 +261,7 @@ struct Taken {
 }
 
 fn take(rings: &mut Rings, collector: &mut Collector<'_>, failures: &mut Failures) -> Taken {
-    let mut push = |collector: &mut Collector<'_>, event: &[u8]| {
-        failures.report(collector.push(event));
-    };
-    let first = rings.drain(BATCH, |event| push(collector, event));
+    let first = drain(rings, collector, failures);
     let mut taken = Taken {
         any: first.events + first.denials > 0,
         more: first.events == BATCH,
@@ -313,7 +273,7 @@ fn take(rings: &mut Rings, collector: &mut Collector<'_>, failures: &mut Failure
         collector.settle(first.last);
     } else {
         collector.settle(u64::MAX);
-        let second = rings.drain(BATCH, |event| push(collector, event));
+        let second = drain(rings, collector, failures);
         taken.any |= second.events + second.denials > 0;
         taken.more = second.events == BATCH || second.denials > 0;
     }
@@ -323,6 +283,10 @@ fn take(rings: &mut Rings, collector: &mut Collector<'_>, failures: &mut Failure
         rings.release();
     }
     taken
+}
+
+fn drain(rings: &mut Rings, collector: &mut Collector<'_>, failures: &mut Failures) -> Drained {
+    rings.drain(BATCH, |event| failures.report(collector.push(event)))
 }
 
 /// Puts on record what the kernel side counted with earlier accesses. Counts of threads that are gone make room, where it is needed.
@@ -392,27 +356,4 @@ fn wait(rings: &Rings, wake: &OwnedFd, latency: Duration) {
     // An interrupted wait is a short one.
     let _interrupted = poll(&mut polled, Some(&latency));
     let _not_woken = rustix::io::read(wake, &mut [0; 8]);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_offered_where_there_is_no_room_is_given_back() {
-        let (messages, inbox) = mpsc::sync_channel(1);
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
-        let outbox = Outbox {
-            messages,
-            wake: Arc::new(wake),
-        };
-        outbox.send(Message::Leave);
-        let back = outbox.offer(Message::End(Box::default()));
-        assert!(matches!(back, Err(Message::End(_))));
-        assert!(matches!(inbox.recv(), Ok(Message::Leave)));
-        assert!(outbox.offer(Message::End(Box::default())).is_ok());
-        assert!(matches!(inbox.recv(), Ok(Message::End(_))));
-        drop(inbox);
-        assert!(outbox.offer(Message::Leave).is_ok());
-    }
 }
